@@ -1,0 +1,90 @@
+/** Node: one Mac. capacity − systemReserve (and the GPU limit) = allocatable; − bound = free. */
+import type { Condition, ObjectMeta } from './meta.ts'
+import type { Engine, Transport } from './words.ts'
+
+export interface Taint {
+  readonly key: string
+  readonly value?: string
+  readonly effect: 'NoSchedule'
+}
+
+export interface NodeSpec {
+  readonly unschedulable: boolean
+  readonly taints: readonly Taint[]
+  /** Quantity; absent: clamp(2 GiB + RAM/8, 4 GiB, 16 GiB). */
+  readonly systemReserve?: string
+}
+
+export interface NodeInfo {
+  readonly chip: string
+  readonly gpuCores?: number
+  readonly osVersion?: string
+  readonly hardwareModel?: string
+  readonly agentVersion?: string
+  /** Changes at each boot of the machine: handles of another boot are void. */
+  readonly bootId?: string
+  /** Laboratory figures were reported with `--simulate`; engines are real all the same. */
+  readonly simulated?: boolean
+}
+
+export interface EngineInfo {
+  readonly name: Engine
+  readonly version: string
+  readonly lmVersion?: string
+  /** One group, one engine build: ranks of different builds are never mixed. */
+  readonly build?: string
+  readonly transports: readonly Transport[]
+  /** Architectures that it can cut; absent: the built-in table; `*`: all. */
+  readonly pipeline?: readonly string[]
+  readonly tensor?: readonly string[]
+}
+
+export type LinkType =
+  'Thunderbolt3' | 'Thunderbolt4' | 'Thunderbolt5' | 'Ethernet1G' | 'Ethernet2.5G' | 'Ethernet10G' | 'WiFi' | 'Loopback'
+
+export interface NodeLink {
+  readonly peer: string
+  readonly type: LinkType
+  readonly transport: 'TCP' | 'RDMA'
+  readonly address?: string
+  readonly peerAddress?: string
+  readonly bandwidthGBps?: number
+  readonly allReduceMicros?: number
+  readonly hopMicros?: number
+}
+
+export interface NodeModel {
+  readonly source: string
+  readonly digest?: string
+  readonly state: 'Present' | 'Fetching' | 'Corrupt'
+  readonly sizeBytes?: number
+}
+
+export interface NodeAddress {
+  readonly type: 'Internal'
+  readonly address: string
+  readonly port?: number
+}
+
+export interface NodeStatus {
+  readonly nodeInfo?: NodeInfo
+  /** Quantities. gpuMemory = the GPU working-set limit, queried; absent: the table by RAM and macOS version. */
+  readonly capacity?: { readonly memory: string; readonly gpuMemory?: string }
+  /** Written by the server alone. */
+  readonly allocatable?: { readonly memory: string }
+  readonly bound?: { readonly memory: string }
+  readonly models?: readonly NodeModel[]
+  readonly engines?: readonly EngineInfo[]
+  readonly links?: readonly NodeLink[]
+  readonly addresses?: readonly NodeAddress[]
+  /** Ready (server), MemoryPressure, DiskPressure, ThermalPressure (agent), Overcommitted (server). */
+  readonly conditions?: readonly Condition[]
+}
+
+export interface Node {
+  readonly apiVersion: string
+  readonly kind: 'Node'
+  readonly metadata: ObjectMeta
+  readonly spec: NodeSpec
+  readonly status?: NodeStatus
+}

@@ -1,0 +1,18 @@
+/** Kind name → type: what lets the store, the controllers and the printers speak of any kind and lose no types. */
+import type { Model } from './model.ts'
+import type { ModelDeployment } from './modeldeployment.ts'
+import type { Node } from './node.ts'
+import type { Event, Revision } from './records.ts'
+import type { Shard } from './shard.ts'
+import type { ShardGroup } from './shardgroup.ts'
+
+export interface ObjectOf {
+  Node: Node
+  Model: Model
+  ModelDeployment: ModelDeployment
+  ShardGroup: ShardGroup
+  Shard: Shard
+  Revision: Revision
+  Event: Event
+}
+export type AnyObject = ObjectOf[keyof ObjectOf]

@@ -1,0 +1,36 @@
+/** Revision and Event: what was wanted, and what happened. Written by the system only. */
+import type { DeploymentTemplate } from './modeldeployment.ts'
+import type { ObjectMeta } from './meta.ts'
+
+/** `<deployment>-r<N>`: an immutable, defaulted template. */
+export interface Revision {
+  readonly apiVersion: string
+  readonly kind: 'Revision'
+  readonly metadata: ObjectMeta
+  readonly spec: { readonly deployment: string; readonly revision: number; readonly template: DeploymentTemplate }
+}
+
+export const revisionName = (deployment: string, revision: number): string => `${deployment}-r${revision}`
+
+export interface InvolvedObject {
+  readonly apiVersion: string
+  readonly kind: string
+  readonly namespace?: string
+  readonly name: string
+  readonly uid: string
+}
+
+/** core/v1's shape. Kept 24 h; the same event again is a higher count. */
+export interface Event {
+  readonly apiVersion: string
+  readonly kind: 'Event'
+  readonly metadata: ObjectMeta
+  readonly involvedObject: InvolvedObject
+  readonly type: 'Normal' | 'Warning'
+  readonly reason: string
+  readonly message: string
+  readonly count: number
+  readonly firstTimestamp: string
+  readonly lastTimestamp: string
+  readonly source: { readonly component: string; readonly host?: string }
+}

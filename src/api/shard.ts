@@ -1,0 +1,85 @@
+/** Shard: one process, one rank of worldSize, on one node, in one epoch. Immutable but for rendezvous; status is the agent's. */
+import type { Condition, ObjectMeta } from './meta.ts'
+import type { Engine, GroupStrategy, MemoryParts, Stage, Transport } from './words.ts'
+
+/** Written by the control plane into all ranks in one transaction once every rank is Prepared. */
+export interface Rendezvous {
+  /** Server time; an agent that reads it later than this does not start the rank. */
+  readonly startByMs: number
+  /** Per rank, the addresses (`ip:port`) under which THIS rank must see it. */
+  readonly hosts: readonly (readonly string[])[]
+}
+
+export interface ShardSpec {
+  readonly nodeName: string
+  readonly deployment: string
+  readonly group: string
+  readonly epoch: number
+  readonly revision: number
+  readonly rank: number
+  readonly worldSize: number
+  readonly strategy: GroupStrategy
+  readonly transport: Transport
+  readonly stage: Stage
+  /** Layers per stage in model order, for Pipeline; else []. */
+  readonly split: readonly number[]
+  readonly engine: { readonly name: Engine; readonly args: readonly string[] }
+  readonly model: {
+    readonly source?: string
+    readonly digest?: string
+    readonly revision?: string
+    readonly name?: string
+    readonly layers: number
+    readonly vocabSize: number
+  }
+  readonly serving: {
+    readonly servedName: string
+    readonly contextTokens: number
+    readonly concurrency: number
+    readonly maxOutputTokens: number
+  }
+  readonly memoryBytes: number
+  readonly parts: MemoryParts
+  readonly rendezvous: Rendezvous | null
+}
+
+export type ShardPhase =
+  'Pending' | 'Fetching' | 'Prepared' | 'Starting' | 'Loading' | 'Ready' | 'Stopping' | 'Stopped' | 'Failed'
+
+export interface ShardExit {
+  readonly code?: number
+  readonly signal?: string
+  /** CamelCase: EngineExited, EngineCrashed, StartDeadline, ShardhostLost, ModelInvalid, StartWindowMissed, … */
+  readonly reason: string
+  readonly message: string
+  readonly atMs: number
+}
+
+export interface ShardStatus {
+  readonly phase?: ShardPhase
+  /** Pid of the engine, not of the shardhost. */
+  readonly pid?: number
+  /** Where the gateway reaches the leader's shardhost door. */
+  readonly address?: string
+  readonly port?: number
+  /** The rank's rendezvous address `ip:port`, taken at Prepared. */
+  readonly ringAddress?: string
+  readonly conditions?: readonly Condition[]
+  readonly progress?: { readonly doneBytes: number; readonly totalBytes: number }
+  readonly exit?: ShardExit
+  readonly lastLogLines?: readonly string[]
+}
+
+export interface Shard {
+  readonly apiVersion: string
+  readonly kind: 'Shard'
+  readonly metadata: ObjectMeta
+  readonly spec: ShardSpec
+  readonly status?: ShardStatus
+}
+
+/** `<group>-e<epoch>-<rank>` */
+export const shardName = (group: string, epoch: number, rank: number): string => `${group}-e${epoch}-${rank}`
+
+/** Rank 0: it owns the group's HTTP endpoint. */
+export const isLeader = (shard: Pick<Shard, 'spec'>): boolean => shard.spec.rank === 0

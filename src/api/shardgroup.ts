@@ -1,0 +1,78 @@
+/** ShardGroup: one replica, placed, started and restarted all-or-nothing. `spec.members` IS the binding. */
+import type { Condition, ObjectMeta } from './meta.ts'
+import type { Engine, GroupStrategy, MemoryParts, Stage, Transport } from './words.ts'
+
+export interface Member {
+  /** The engine's rank: MLX pipeline rank r of p holds stage p−1−r. */
+  readonly rank: number
+  readonly node: string
+  readonly stage: Stage
+  /** Sum of `parts`: what the ledger counts. */
+  readonly memoryBytes: number
+  readonly parts: MemoryParts
+}
+
+export interface ShardGroupSpec {
+  readonly deployment: string
+  readonly replica: number
+  readonly revision: number
+  /** Incarnation, from 1. Every rank restarts together: a ring that lost a member cannot re-admit it. */
+  readonly epoch: number
+  readonly strategy: GroupStrategy
+  readonly engine: Engine
+  readonly transport: Transport
+  readonly planHash: string
+  /** Empty: not bound (pending or unplaceable). */
+  readonly members: readonly Member[]
+  /** The planned successor, while the old epoch stops. */
+  readonly next: NextEpoch | null
+}
+
+export interface NextEpoch {
+  readonly epoch: number
+  readonly revision: number
+  readonly strategy: GroupStrategy
+  readonly engine: Engine
+  readonly transport: Transport
+  readonly planHash: string
+  readonly members: readonly Member[]
+}
+
+export type GroupPhase = 'Pending' | 'Fetching' | 'Preparing' | 'Starting' | 'Ready' | 'Stopping' | 'Backoff' | 'Failed'
+
+/** The rank that failed on its own; what the survivors said afterwards is secondary. */
+export interface FirstCause {
+  readonly shard: string
+  readonly node: string
+  readonly rank: number
+  readonly epoch: number
+  readonly reason: string
+  readonly message: string
+  readonly code?: number
+  readonly signal?: string
+  readonly atMs: number
+  readonly lastLogLines?: readonly string[]
+}
+
+export interface ShardGroupStatus {
+  readonly phase?: GroupPhase
+  /** Scheduled, Ready. */
+  readonly conditions?: readonly Condition[]
+  /** Failures since the group was last good for 10 minutes; the exponent of the backoff. */
+  readonly restarts?: number
+  readonly firstCause?: FirstCause
+  /** No new epoch starts before this time of the server's clock. */
+  readonly backoffUntilMs?: number
+  readonly readySinceMs?: number
+}
+
+export interface ShardGroup {
+  readonly apiVersion: string
+  readonly kind: 'ShardGroup'
+  readonly metadata: ObjectMeta
+  readonly spec: ShardGroupSpec
+  readonly status?: ShardGroupStatus
+}
+
+/** `<deployment>-<replica>` */
+export const groupName = (deployment: string, replica: number): string => `${deployment}-${replica}`
