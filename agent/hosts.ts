@@ -1,0 +1,54 @@
+/**
+ * The door between the agent and its processes. The real one (agent/shardhost/hosts.ts) spawns and adopts shardhosts;
+ * the simulator's keeps them in memory. The agent's loop and plan know only this.
+ */
+import type { Shard } from '../src/api/shard.ts'
+import type { HostState } from './shardhost/protocol.ts'
+
+/** What was taken for a rank at Prepared: ports, addresses, the verified model folder. Kept on disk with the handle. */
+export interface PreparedShard {
+  readonly address: string
+  /** Door port (leader) on `address`. */
+  readonly port: number
+  /** Engine HTTP port on 127.0.0.1. */
+  readonly enginePort: number
+  /** `ip:port` of this rank's rendezvous listener. */
+  readonly ringAddress: string
+  readonly modelDir?: string
+}
+
+/** One shard that this machine knows of: prepared, running, or ended and not yet forgotten. */
+export interface LocalShard {
+  readonly shardUid: string
+  readonly shardName: string
+  readonly clusterUid: string
+  readonly prepared: PreparedShard
+  /** undefined: prepared, never started. */
+  readonly state?: HostState
+  /** The host process is gone though it never said Exited (SIGKILL of the host): its engine was stopped, too. */
+  readonly lost?: boolean
+}
+
+export interface Hosts {
+  /** Reads the handles on disk, adopts living hosts (pid + start time + uid over the socket), finds the dead. Once, at start. */
+  recover(): Promise<void>
+  list(): readonly LocalShard[]
+  /** Takes fresh ports (bind-tested) and writes the handle. Idempotent by uid. */
+  prepare(shard: Shard, clusterUid: string, modelDir: string | undefined): Promise<PreparedShard>
+  /** Starts the host with the engine. The shard must be prepared and have a rendezvous. Idempotent by uid. */
+  start(shard: Shard): Promise<void>
+  /** Asks the host to stop its engine: SIGTERM, `graceMs`, SIGKILL. Returns at once; the end is a change of state. */
+  stop(shardUid: string, graceMs: number, reason: string): void
+  /** Frees ports, socket, folder (not the log). Only when ended or never started. */
+  forget(shardUid: string): Promise<void>
+  /** Called on every change of any local shard. */
+  onChange(listener: (shardUid: string) => void): () => void
+  /** Lines of the shard's engine log, newest kept; ends unless `follow`. */
+  readLog(
+    shardUid: string,
+    shardName: string,
+    options: { tail?: number; follow: boolean; signal: AbortSignal },
+  ): AsyncIterable<string>
+  /** Lets go of the sockets; the hosts live on. */
+  close(): void
+}

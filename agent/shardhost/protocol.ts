@@ -1,0 +1,85 @@
+/**
+ * What agent and shardhost say to each other. The shardhost is a small process in its own session around one engine
+ * process; it outlives the agent. The agent writes `spec.json`, starts the host, and speaks JSON lines over a Unix
+ * socket; the host keeps `state.json` (atomic) and, at the end, `exit.json`. Both are read when the host is gone.
+ */
+import type { ShardExit } from '../../src/api/shard.ts'
+
+export interface EngineLaunch {
+  readonly argv: readonly string[]
+  /** The whole environment: built from scratch, nothing is inherited. */
+  readonly env: Readonly<Record<string, string>>
+  readonly cwd: string
+}
+
+export interface HostSpec {
+  readonly shardUid: string
+  readonly shardName: string
+  readonly clusterUid: string
+  readonly rank: number
+  readonly worldSize: number
+  /** Own folder of the shard: spec.json, state.json, exit.json, engine files. 0700. */
+  readonly dir: string
+  readonly socketPath: string
+  /** Engine stdout and stderr; bounded, the last 3 epochs of a group and rank are kept. */
+  readonly logFile: string
+  readonly engine: EngineLaunch
+  /** Engine events as JSON lines arrive on this fd of the engine (env MCTL_EVENTS_FD). */
+  readonly eventsFd: 3
+  /** The leader's HTTP door; other ranks have none. */
+  readonly door: null | {
+    readonly address: string
+    readonly port: number
+    readonly enginePort: number
+    readonly servedName: string
+  }
+  readonly startupDeadlineMs: number
+}
+
+export type HostPhase = 'Starting' | 'Loading' | 'Ready' | 'Stopping' | 'Exited'
+
+export interface HostState {
+  readonly shardUid: string
+  readonly hostPid: number
+  /** Opaque start time of the pid as the OS tells it: pid + start time is a process. */
+  readonly hostStartTime: string
+  readonly enginePid?: number
+  readonly engineStartTime?: string
+  readonly phase: HostPhase
+  readonly progress?: { readonly doneBytes: number; readonly totalBytes: number }
+  /** Seconds since the engine last polled or stepped, from its heartbeats: the one stall signal. */
+  readonly progressAgeSeconds?: number
+  readonly exit?: ShardExit
+  readonly lastLogLines: readonly string[]
+}
+
+export type ToHost =
+  { readonly type: 'Stop'; readonly graceMs: number; readonly reason: string } | { readonly type: 'Ping' }
+/** Sent on connect and on each change. */
+export type FromHost = { readonly type: 'State'; readonly state: HostState }
+
+/** One line on the engine's event fd, as the shim and the fake engine write it. */
+export type EngineEvent =
+  | { readonly ev: 'start'; readonly world: number }
+  | { readonly ev: 'joined'; readonly world: number; readonly s: number }
+  | { readonly ev: 'loading' }
+  | {
+      readonly ev: 'loaded'
+      readonly s: number
+      readonly active: number
+      readonly peak: number
+      readonly layers?: readonly [number, number]
+    }
+  | { readonly ev: 'ready'; readonly s: number }
+  | {
+      readonly ev: 'hb'
+      readonly phase: string
+      readonly busy: boolean
+      readonly steps: number
+      readonly polls: number
+      readonly ptok: number
+      readonly gtok: number
+      readonly age: number
+    }
+  | { readonly ev: 'stopping' }
+  | { readonly ev: 'exit'; readonly code: number; readonly reason: string }

@@ -1,0 +1,77 @@
+/** What placement is asked (Demand, NodeView) and what it answers (Placement). Values in, values out. */
+import type { EngineInfo, NodeInfo, NodeLink, NodeModel, Taint } from '../../api/node.ts'
+import type { DeploymentTemplate } from '../../api/modeldeployment.ts'
+import type { ModelShape } from '../../api/model.ts'
+import type { Member } from '../../api/shardgroup.ts'
+import type { Engine, GroupStrategy, Predicted, Refusal, Transport } from '../../api/words.ts'
+
+/** A node as placement sees it: one group's planning view of one snapshot. */
+export interface NodeView {
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly ready: boolean
+  readonly unschedulable: boolean
+  readonly taints: readonly Taint[]
+  readonly allocatableBytes: number
+  /** Claims of all OTHER groups: the planned group may reuse its own bytes. */
+  readonly boundBytes: number
+  /** Live headroom when the agent reports it: an admission filter, never part of the ledger. */
+  readonly headroomBytes?: number
+  readonly nodeInfo: NodeInfo
+  readonly memoryBytes: number
+  readonly engines: readonly EngineInfo[]
+  readonly links: readonly NodeLink[]
+  /** undefined: all models are present (thin offline manifests). */
+  readonly models: readonly NodeModel[] | undefined
+}
+
+/** One group's wish. */
+export interface Demand {
+  readonly template: DeploymentTemplate
+  readonly shape: ModelShape
+  /** Digest that every rank's files must have; undefined: not known, any. */
+  readonly digest: string | undefined
+  /** Where the files come from; undefined: shape only (the fake engine needs none). */
+  readonly source: string | undefined
+  /** Nodes that hold other replicas of the same deployment, for `spread`. */
+  readonly siblingNodes: readonly string[]
+}
+
+/** A candidate that was considered; `reason` says why it was not chosen, or why it is impossible. */
+export interface Alternative {
+  readonly strategy: GroupStrategy
+  readonly degree: number
+  readonly schedulable: boolean
+  readonly decodeTokensPerSecond?: number
+  readonly reason: string
+}
+
+export interface Placed {
+  readonly kind: 'Placed'
+  readonly strategy: GroupStrategy
+  readonly engine: Engine
+  readonly transport: Transport
+  /** By rank. Stages cover [0, layers) without gap for Pipeline; every other rank holds [0, layers). */
+  readonly members: readonly Member[]
+  /** Same plan, same hash, whatever the order of inputs. */
+  readonly planHash: string
+  readonly predicted: Predicted
+  readonly why: readonly string[]
+  readonly alternatives: readonly Alternative[]
+}
+
+export interface Unplaceable {
+  readonly kind: 'Unplaceable'
+  /** Those of the nearest-to-fitting candidate, per node, in numbers. */
+  readonly refusals: readonly Refusal[]
+  /** `0/2 nodes are available: 2 Insufficient memory (need 10.9Gi, best free 10.1Gi)` */
+  readonly message: string
+  readonly alternatives: readonly Alternative[]
+  /** Ways out that were planned and found to fit. */
+  readonly hints: readonly string[]
+}
+
+export type Placement = Placed | Unplaceable
+
+/** `placeGroup(demand, nodes)` of place.ts. Deterministic in the set of nodes, not in their order. */
+export type PlaceGroup = (demand: Demand, nodes: readonly NodeView[]) => Placement

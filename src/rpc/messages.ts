@@ -1,0 +1,253 @@
+/**
+ * The wire in TypeScript words. `Handlers` is what the server offers, `Client` what others call; grpc.ts and memory.ts
+ * carry the one to the other. Objects travel as JSON bytes inside the .proto's messages, so an old client never drops
+ * a field that it does not know.
+ */
+import type { Manifest, MctlObject } from '../api/meta.ts'
+import type { KindName } from '../api/kinds.ts'
+import type { ModelShape } from '../api/model.ts'
+import type { OpCode } from '../lib/errors.ts'
+
+export interface WriteOptions {
+  readonly dryRun?: boolean
+  readonly fieldManager?: string
+  readonly fieldValidation?: 'Strict' | 'Warn' | 'Ignore'
+}
+
+export interface Preconditions {
+  readonly uid?: string
+  readonly resourceVersion?: string
+}
+
+export interface ObjectRef {
+  readonly kind: KindName
+  readonly namespace: string
+  readonly name: string
+}
+
+export interface CreateRequest {
+  readonly object: Manifest
+  readonly options?: WriteOptions
+}
+/** Replaces spec, labels and annotations; a resourceVersion in the object is a precondition. */
+export interface UpdateRequest {
+  readonly object: Manifest
+  readonly options?: WriteOptions
+}
+export interface PatchRequest {
+  readonly ref: ObjectRef
+  readonly type: 'merge' | 'json'
+  readonly patch: unknown
+  readonly options?: WriteOptions
+  readonly preconditions?: Preconditions
+}
+/** Server-side apply. `force` takes over fields that other managers own with another value. */
+export interface ApplyRequest {
+  readonly object: Manifest
+  readonly force?: boolean
+  readonly options?: WriteOptions
+}
+export interface DeleteRequest {
+  readonly ref: ObjectRef
+  readonly propagation?: 'Background' | 'Foreground' | 'Orphan'
+  readonly dryRun?: boolean
+  readonly preconditions?: Preconditions
+}
+/** An agent writes its own Node's and its own shards' status: a merge patch on whitelisted fields, by uid. */
+export interface UpdateStatusRequest {
+  readonly uid: string
+  readonly patch: Readonly<Record<string, unknown>>
+}
+export type WriteResult = 'created' | 'configured' | 'unchanged'
+export interface WriteReply {
+  readonly object: MctlObject
+  readonly result: WriteResult
+}
+export interface DeleteReply {
+  readonly object: MctlObject
+  /** false: finalizers still hold it. */ readonly gone: boolean
+}
+
+export interface Selection {
+  readonly kind: KindName
+  /** Absent: all namespaces. */
+  readonly namespace?: string
+  readonly labelSelector?: string
+  readonly fieldSelector?: string
+}
+export interface ListRequest extends Selection {
+  readonly limit?: number
+  readonly continueToken?: string
+  /** Also answer server-rendered table rows. */
+  readonly table?: boolean
+}
+export interface TableColumn {
+  readonly name: string
+  /** 0 default, 1 only with -o wide. */ readonly priority: number
+}
+export interface TableRow {
+  readonly cells: readonly string[]
+}
+export interface ListReply {
+  readonly items: readonly MctlObject[]
+  readonly resourceVersion: string
+  readonly incarnation: string
+  readonly continueToken?: string
+  readonly columns?: readonly TableColumn[]
+  /** Same order as items. */
+  readonly rows?: readonly TableRow[]
+}
+export interface GetRequest {
+  readonly ref: ObjectRef
+  readonly table?: boolean
+}
+export interface GetReply {
+  readonly object: MctlObject
+  readonly columns?: readonly TableColumn[]
+  readonly row?: TableRow
+}
+
+export interface WatchRequest extends Selection {
+  /** Absent: initial state, bookmark, then changes. Else resume after this revision; 410 Expired when it is gone. */
+  readonly resourceVersion?: string
+  /** Incarnation that the resourceVersion is from; another one is Expired at once. */
+  readonly incarnation?: string
+  readonly table?: boolean
+}
+export type WatchEvent =
+  /** First frame of every watch. */
+  | {
+      readonly type: 'HEADER'
+      readonly incarnation: string
+      readonly clusterUid: string
+      readonly columns?: readonly TableColumn[]
+    }
+  | {
+      readonly type: 'ADDED' | 'MODIFIED' | 'DELETED'
+      readonly object: MctlObject
+      readonly resourceVersion: string
+      readonly row?: TableRow
+    }
+  | { readonly type: 'BOOKMARK'; readonly resourceVersion: string; readonly initialEventsEnd: boolean }
+
+/** The live cluster's answer to `mctl plan -f`: the manifests are planned as if applied; nothing is written. */
+export interface PlanRequest {
+  readonly objects: readonly Manifest[]
+  readonly independent?: boolean
+}
+/** `PlanReport` of src/planner as JSON; see docs of DESIGN §7. */
+export interface PlanReply {
+  readonly report: unknown
+}
+
+export interface VersionReply {
+  readonly serverVersion: string
+  readonly apiVersion: string
+  readonly clusterUid: string
+  readonly incarnation: string
+  /** Base URL of the gateway that the server started or adopted. */
+  readonly gatewayUrl?: string
+}
+
+export interface LogsRequest {
+  readonly namespace: string
+  readonly shard: string
+  readonly follow?: boolean
+  /** Lines from the end; absent: all that is kept. */
+  readonly tail?: number
+  /** The log of the engine's run before (a shard of an older epoch keeps its file by its own name). */
+  readonly previous?: boolean
+}
+export interface LogChunk {
+  readonly text: string
+}
+
+/** Agent → server, over the session that the agent opened. */
+export type AgentMessage =
+  | {
+      readonly type: 'Hello'
+      readonly nodeName: string
+      readonly bootId: string
+      readonly agentVersion: string
+      /** Cluster whose shards this agent runs, '' on a fresh agent. */
+      readonly clusterUid: string
+      readonly labels: Readonly<Record<string, string>>
+    }
+  /** Every 5 s. Live memory never touches SQLite. */
+  | { readonly type: 'Heartbeat'; readonly freeBytes?: number; readonly pressure?: 'Normal' | 'Warn' | 'Critical' }
+  /** The whole list of own shards was read and every process that is not in it is stopped: the node may be Ready. */
+  | { readonly type: 'Synced' }
+  /** A model of the agent's folder, with its shape from the headers (once per source and digest). */
+  | { readonly type: 'ModelShape'; readonly source: string; readonly digest: string; readonly shape: ModelShape }
+  | { readonly type: 'LogChunk'; readonly requestId: string; readonly text: string }
+  | {
+      readonly type: 'LogEnd'
+      readonly requestId: string
+      readonly error?: { readonly code: OpCode; readonly message: string }
+    }
+
+/** Server → agent. */
+export type ServerMessage =
+  | {
+      readonly type: 'Welcome'
+      readonly nodeUid: string
+      readonly clusterUid: string
+      readonly incarnation: string
+      /** Server clock: rendezvous times are in it. */
+      readonly serverTimeMs: number
+      readonly heartbeatMs: number
+    }
+  | { readonly type: 'Tick'; readonly serverTimeMs: number }
+  | {
+      readonly type: 'LogsStart'
+      readonly requestId: string
+      readonly shardUid: string
+      readonly follow: boolean
+      readonly tail?: number
+      readonly previous: boolean
+    }
+  | { readonly type: 'LogsStop'; readonly requestId: string }
+
+/** Who calls, as `identityOf(call)` of the transport found out: never taken from a message. */
+export interface Identity {
+  readonly user: string
+  /** Set when the caller is the agent of this node. */
+  readonly node?: string
+}
+export interface CallContext {
+  readonly identity: Identity
+  /** Aborts when the caller goes away or the server stops. */
+  readonly signal: AbortSignal
+}
+
+export interface Handlers {
+  version(request: Record<string, never>, context: CallContext): Promise<VersionReply>
+  create(request: CreateRequest, context: CallContext): Promise<WriteReply>
+  update(request: UpdateRequest, context: CallContext): Promise<WriteReply>
+  patch(request: PatchRequest, context: CallContext): Promise<WriteReply>
+  apply(request: ApplyRequest, context: CallContext): Promise<WriteReply>
+  delete(request: DeleteRequest, context: CallContext): Promise<DeleteReply>
+  get(request: GetRequest, context: CallContext): Promise<GetReply>
+  list(request: ListRequest, context: CallContext): Promise<ListReply>
+  updateStatus(request: UpdateStatusRequest, context: CallContext): Promise<WriteReply>
+  plan(request: PlanRequest, context: CallContext): Promise<PlanReply>
+  watch(request: WatchRequest, context: CallContext): AsyncIterable<WatchEvent>
+  logs(request: LogsRequest, context: CallContext): AsyncIterable<LogChunk>
+  nodeSession(messages: AsyncIterable<AgentMessage>, context: CallContext): AsyncIterable<ServerMessage>
+}
+
+/** The same calls from the other side of the wire. Errors are OpErrors again; aborting the signal cancels. */
+export interface CallOptions {
+  readonly signal?: AbortSignal
+  readonly timeoutMs?: number
+}
+export type Unary =
+  'version' | 'create' | 'update' | 'patch' | 'apply' | 'delete' | 'get' | 'list' | 'updateStatus' | 'plan'
+export type Client = {
+  [M in Unary]: (request: Parameters<Handlers[M]>[0], options?: CallOptions) => ReturnType<Handlers[M]>
+} & {
+  watch(request: WatchRequest, options?: CallOptions): AsyncIterable<WatchEvent>
+  logs(request: LogsRequest, options?: CallOptions): AsyncIterable<LogChunk>
+  nodeSession(messages: AsyncIterable<AgentMessage>, options?: CallOptions): AsyncIterable<ServerMessage>
+  close(): void
+}
