@@ -1,0 +1,142 @@
+/**
+ * Which replica takes the next request: the one with the least in flight (ties: table order), never more at once than
+ * its engine was planned for. What finds no place waits in its model's queue, first come first served.
+ */
+import type { Clock } from '../lib/clock.ts'
+import type { Replica, RoutingTable } from './routes.ts'
+
+export type NoLease =
+  | { readonly kind: 'UnknownModel' }
+  /** No replica is ready, or each one was tried and failed. */
+  | { readonly kind: 'NoReplica' }
+  | { readonly kind: 'QueueFull'; readonly waiting: number }
+  | { readonly kind: 'ClientGone' }
+
+export interface Lease {
+  readonly kind: 'Lease'
+  readonly replica: Replica
+  /** Gives the place back; idempotent. */
+  release(): void
+}
+
+interface Waiter {
+  readonly excluded: ReadonlySet<string>
+  readonly settle: (answer: Lease | NoLease) => void
+}
+
+export interface BalancerOptions {
+  readonly clock: Clock
+  /** Requests that may wait per model. */
+  readonly queueMax: number
+  /** How long a replica whose connection failed is left alone, unless the table names a new leader. */
+  readonly suspectMs: number
+}
+
+export class Balancer {
+  readonly #options: BalancerOptions
+  readonly #inFlight = new Map<string, number>()
+  readonly #suspectUntilMs = new Map<string, number>()
+  readonly #queues = new Map<string, Waiter[]>()
+  #table: RoutingTable = new Map()
+
+  constructor(options: BalancerOptions) {
+    this.#options = options
+  }
+
+  get table(): RoutingTable {
+    return this.#table
+  }
+
+  setTable(table: RoutingTable): void {
+    this.#table = table
+    const uids = new Set([...table.values()].flat().map((r) => r.shardUid))
+    for (const uid of this.#suspectUntilMs.keys()) if (!uids.has(uid)) this.#suspectUntilMs.delete(uid)
+    for (const model of this.#queues.keys()) this.#serveQueue(model)
+  }
+
+  /** A place at a replica of `model` outside `excluded`, now or after waiting. Never throws. */
+  acquire(model: string, excluded: ReadonlySet<string>, signal: AbortSignal): Promise<Lease | NoLease> {
+    const now = this.#tryLease(model, excluded)
+    if (now.kind !== 'Busy') return Promise.resolve(now)
+    const queue = this.#queues.get(model) ?? []
+    if (queue.length >= this.#options.queueMax) return Promise.resolve({ kind: 'QueueFull', waiting: queue.length })
+    this.#queues.set(model, queue)
+    return new Promise((resolve) => {
+      const leave = () => {
+        queue.splice(queue.indexOf(waiter), 1)
+        resolve({ kind: 'ClientGone' })
+      }
+      const waiter: Waiter = {
+        excluded,
+        settle: (answer) => {
+          signal.removeEventListener('abort', leave)
+          resolve(answer)
+        },
+      }
+      queue.push(waiter)
+      signal.addEventListener('abort', leave, { once: true })
+    })
+  }
+
+  /** The replica's connection failed: it is left alone for a while. */
+  suspect(replica: Replica): void {
+    const { clock, suspectMs } = this.#options
+    this.#suspectUntilMs.set(replica.shardUid, clock.monotonicMs() + suspectMs)
+    // Those who wait for this replica alone must hear now that there is none.
+    for (const model of this.#queues.keys()) this.#serveQueue(model)
+  }
+
+  inFlight(): number {
+    return [...this.#inFlight.values()].reduce((sum, n) => sum + n, 0)
+  }
+
+  waiting(): number {
+    return [...this.#queues.values()].reduce((sum, queue) => sum + queue.length, 0)
+  }
+
+  #tryLease(model: string, excluded: ReadonlySet<string>): Lease | NoLease | { readonly kind: 'Busy' } {
+    const replicas = this.#table.get(model)
+    if (replicas === undefined) return { kind: 'UnknownModel' }
+    const nowMs = this.#options.clock.monotonicMs()
+    const usable = replicas.filter(
+      (r) => !excluded.has(r.shardUid) && (this.#suspectUntilMs.get(r.shardUid) ?? 0) <= nowMs,
+    )
+    if (usable.length === 0) return { kind: 'NoReplica' }
+    const free = usable.filter((r) => this.#load(r) < r.concurrency)
+    if (free.length === 0) return { kind: 'Busy' }
+    return this.#lease(
+      model,
+      free.reduce((best, r) => (this.#load(r) < this.#load(best) ? r : best)),
+    )
+  }
+
+  #load(replica: Replica): number {
+    return this.#inFlight.get(replica.shardUid) ?? 0
+  }
+
+  #lease(model: string, replica: Replica): Lease {
+    this.#inFlight.set(replica.shardUid, this.#load(replica) + 1)
+    let held = true
+    const release = () => {
+      if (!held) return
+      held = false
+      const left = this.#load(replica) - 1
+      if (left > 0) this.#inFlight.set(replica.shardUid, left)
+      else this.#inFlight.delete(replica.shardUid)
+      this.#serveQueue(model)
+    }
+    return { kind: 'Lease', replica, release }
+  }
+
+  #serveQueue(model: string): void {
+    const queue = this.#queues.get(model) ?? []
+    const stillWaiting: Waiter[] = []
+    for (const waiter of queue.splice(0)) {
+      const answer = this.#tryLease(model, waiter.excluded)
+      if (answer.kind === 'Busy') stillWaiting.push(waiter)
+      else waiter.settle(answer)
+    }
+    queue.push(...stillWaiting)
+    if (queue.length === 0) this.#queues.delete(model)
+  }
+}

@@ -1,0 +1,91 @@
+/**
+ * The OpenAI door: one address for all models. It routes, queues, limits, forwards and tells the truth, nothing else:
+ * 404 unknown model, 503 + Retry-After while no replica is ready, 429 when the queue is full, 413 for a large body.
+ */
+import { createServer } from 'node:http'
+import type { Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type { Clock } from '../lib/clock.ts'
+import { sleep } from '../lib/clock.ts'
+import { OpError } from '../lib/errors.ts'
+import type { Logger } from '../lib/log.ts'
+import { Balancer } from './balancer.ts'
+import { Door } from './door.ts'
+import { makeMetrics } from './metrics.ts'
+import type { RoutingTable } from './routes.ts'
+import { ReplicaPools } from './pools.ts'
+
+export interface GatewayOptions {
+  /** `host:port`; port 0 lets the system choose. */
+  readonly listen: string
+  readonly clock: Clock
+  readonly log: Logger
+  /** What `/healthz` answers, so that a restarted server knows its own gateway again. */
+  readonly clusterUid: () => string
+  /** Told when a replica answered 421: its table is old. */
+  readonly onStaleTable?: () => void
+  readonly bodyBytesMax?: number
+  readonly queueMax?: number
+  readonly suspectMs?: number
+}
+
+export interface Gateway {
+  /** `host:port` as bound. */
+  readonly address: string
+  setTable(table: RoutingTable): void
+  /** Refuses new requests, waits for those in flight up to `drainMs`, then cuts them. */
+  stop(drainMs: number): Promise<void>
+}
+
+const BODY_BYTES_MAX = 16 * 2 ** 20
+
+export async function startGateway(options: GatewayOptions): Promise<Gateway> {
+  const { clock } = options
+  const balancer = new Balancer({ clock, queueMax: options.queueMax ?? 256, suspectMs: options.suspectMs ?? 3000 })
+  const pools = new ReplicaPools()
+  const door = new Door(
+    { ...options, bodyBytesMax: options.bodyBytesMax ?? BODY_BYTES_MAX },
+    balancer,
+    pools,
+    makeMetrics(balancer),
+  )
+  const server = createServer({ noDelay: true, keepAliveTimeout: 60_000 }, (request, response) =>
+    door.answer(request, response),
+  )
+  const address = await listen(server, options.listen)
+  return {
+    address,
+    setTable(table) {
+      balancer.setTable(table)
+      pools.keepOnly(table)
+    },
+    async stop(drainMs) {
+      door.draining = true
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+      server.closeIdleConnections()
+      await Promise.race([closed, sleep(clock, drainMs)])
+      server.closeAllConnections()
+      await closed
+      await pools.close()
+    },
+  }
+}
+
+function listen(server: Server, address: string): Promise<string> {
+  const at = address.lastIndexOf(':')
+  const host = address.slice(0, at)
+  return new Promise((resolve, reject) => {
+    server.once('error', (cause) =>
+      reject(
+        new OpError(
+          'Unavailable',
+          `start the gateway on ${address}: the address is not free; choose another one with --gateway HOST:PORT`,
+          { cause },
+        ),
+      ),
+    )
+    server.listen(Number(address.slice(at + 1)), host, () =>
+      resolve(`${host}:${(server.address() as AddressInfo).port}`),
+    )
+  })
+}
