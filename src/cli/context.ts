@@ -1,0 +1,136 @@
+/** What every command gets: the terminal, the way to the server, time, and the starters that only `bin` can make. */
+import type { KindName } from '../api/kinds.ts'
+import { findKind, kinds } from '../api/kinds.ts'
+import { DEFAULT_NAMESPACE } from '../api/meta.ts'
+import type { Clock, Random } from '../lib/clock.ts'
+import type { Client, ObjectRef } from '../rpc/messages.ts'
+
+export interface Terminal {
+  /** stdout: only the documented sentences, tables and JSON. */
+  out(text: string): void
+  /** stderr: hints, progress, errors. */
+  err(text: string): void
+  readonly isTty: boolean
+  readStdin(): Promise<Uint8Array>
+  /** A line that a person typed, undefined at the end of input. For `mctl chat`. */
+  question(prompt: string): Promise<string | undefined>
+}
+
+export interface Cli {
+  readonly terminal: Terminal
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly clock: Clock
+  readonly random: Random
+  /** Aborts on SIGINT or SIGTERM. */
+  readonly signal: AbortSignal
+  readonly version: string
+  connect(address: string): Client
+  readonly starters: Starters
+}
+
+/** Commands that become long-lived processes; `bin` wires them. Each resolves with the exit code. */
+export interface Starters {
+  server(options: ServerFlags): Promise<number>
+  gateway(options: GatewayFlags): Promise<number>
+  agent(options: AgentFlags): Promise<number>
+  dev(options: DevFlags): Promise<number>
+}
+export interface ServerFlags {
+  readonly dataDir: string | undefined
+  readonly listen: string
+  readonly gateway: string
+}
+export interface GatewayFlags {
+  readonly server: string
+  readonly listen: string
+}
+export interface AgentFlags {
+  readonly server: string
+  readonly name: string | undefined
+  readonly dataDir: string | undefined
+  readonly modelsDir: string | undefined
+  readonly portRange: string | undefined
+  readonly simulate: string | undefined
+  /** N: report 1/N of the machine (several agents of one `mctl dev`). */
+  readonly share: number | undefined
+}
+export interface DevFlags {
+  readonly nodes: number
+  readonly simulate: string | undefined
+  readonly dataDir: string | undefined
+  readonly listen: string
+  readonly gateway: string
+}
+
+/** A mistake in how the command was called or in its input; printed as `error: …`, exit 1. */
+export class CliError extends Error {
+  readonly exitCode: number
+  constructor(message: string, exitCode = 1) {
+    super(message)
+    this.name = 'CliError'
+    this.exitCode = exitCode
+  }
+}
+
+export const DEFAULT_SERVER = '127.0.0.1:6480'
+
+export const serverAddress = (cli: Pick<Cli, 'env'>, flag: string | undefined): string =>
+  flag ?? cli.env['MCTL_SERVER'] ?? DEFAULT_SERVER
+
+/** Runs `use` with a client and closes it whatever happens. */
+export async function withClient<T>(
+  cli: Cli,
+  server: string | undefined,
+  use: (client: Client) => Promise<T>,
+): Promise<T> {
+  const client = cli.connect(serverAddress(cli, server))
+  try {
+    return await use(client)
+  } finally {
+    client.close()
+  }
+}
+
+/** The kind that a word of the command line names, or the error that kubectl would give. */
+export function kindOf(word: string): KindName {
+  const facts = findKind(word)
+  if (facts === undefined)
+    throw new CliError(
+      `the server doesn't have a resource type "${word}"; it has ${Object.values(kinds)
+        .map((k) => k.plural)
+        .join(', ')}`,
+    )
+  return facts.kind
+}
+
+export const refOf = (kind: KindName, name: string, namespace: string | undefined): ObjectRef => ({
+  kind,
+  name,
+  namespace: kinds[kind].namespaced ? (namespace ?? DEFAULT_NAMESPACE) : '',
+})
+
+/** Objects that `TYPE NAME…`, `TYPE/NAME…` or `TYPE[,TYPE]` name; no name means all of the kind. */
+export interface Target {
+  readonly kind: KindName
+  readonly name: string | undefined
+}
+
+export function targetsOf(words: readonly string[]): readonly Target[] {
+  const [first, ...names] = words
+  if (first === undefined) throw new CliError('You must specify the type of resource, for example `mctl get nodes`')
+  if (words.some((word) => word.includes('/'))) return words.map(slashTarget)
+  const types = first.split(',')
+  if (types.length > 1 && names.length > 0)
+    throw new CliError('names can be given for one type only; use TYPE/NAME for several')
+  return types.flatMap((type): Target[] => {
+    const kind = kindOf(type)
+    return names.length === 0 ? [{ kind, name: undefined }] : names.map((name) => ({ kind, name }))
+  })
+}
+
+function slashTarget(word: string): Target {
+  const [type, name, ...rest] = word.split('/')
+  if (type === undefined || name === undefined || name === '' || rest.length > 0)
+    throw new CliError(`there is no need to mix "TYPE NAME" and "TYPE/NAME": "${word}" is not TYPE/NAME`)
+  return { kind: kindOf(type), name }
+}

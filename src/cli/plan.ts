@@ -1,0 +1,70 @@
+/** `mctl plan -f FILE`: would it fit, where, how fast, and why not otherwise; nothing is written, with --nodes no server is asked. */
+import { applyDefaults } from '../api/default.ts'
+import type { Model } from '../api/model.ts'
+import type { ModelDeployment } from '../api/modeldeployment.ts'
+import type { Node } from '../api/node.ts'
+import type { Manifest } from '../api/meta.ts'
+import type { PlanReport } from '../planner/report.ts'
+import { planReport } from '../planner/report.ts'
+import type { Cli } from './context.ts'
+import { CliError, withClient } from './context.ts'
+import { readValidManifests } from './files.ts'
+import { render } from './get.ts'
+import { printPlan } from './planprint.ts'
+
+export interface PlanFlags {
+  readonly server?: string
+  readonly filename?: readonly string[]
+  readonly nodes?: readonly string[]
+  readonly independent?: boolean
+  readonly recursive?: boolean
+  readonly output?: string
+}
+
+export async function plan(cli: Cli, flags: PlanFlags): Promise<number> {
+  if (flags.filename === undefined) throw new CliError('must specify -f FILE with the ModelDeployments to plan')
+  if (flags.output !== undefined && !['json', 'yaml', 'wide'].includes(flags.output))
+    throw new CliError(`unknown output format "${flags.output}"; use json, yaml or wide`)
+  const manifests = (await readValidManifests(cli, flags.filename, flags.recursive === true)).map((m) =>
+    applyDefaults(m.manifest),
+  )
+  if (!manifests.some((m) => m.kind === 'ModelDeployment'))
+    throw new CliError(`${flags.filename.join(', ')} holds no ModelDeployment`)
+  const report =
+    flags.nodes === undefined
+      ? await planOnServer(cli, manifests, flags)
+      : await planOffline(cli, manifests, flags, flags.nodes)
+  if (flags.output === 'json' || flags.output === 'yaml') cli.terminal.out(render(report, flags.output))
+  else printPlan(cli.terminal, report, flags.output === 'wide')
+  return report.items.every((item) => item.schedulable) ? 0 : 1
+}
+
+const planOnServer = (cli: Cli, objects: readonly Manifest[], flags: PlanFlags): Promise<PlanReport> =>
+  withClient(
+    cli,
+    flags.server,
+    async (client) => (await client.plan({ objects, independent: flags.independent === true })).report as PlanReport,
+  )
+
+/** From manifests alone: thin Nodes and shape-only Models are enough, and either file may hold the Models. */
+async function planOffline(
+  cli: Cli,
+  manifests: readonly Manifest[],
+  flags: PlanFlags,
+  nodeFiles: readonly string[],
+): Promise<PlanReport> {
+  const beside = (await readValidManifests(cli, nodeFiles, flags.recursive === true)).map((m) =>
+    applyDefaults(m.manifest),
+  )
+  const all = [...manifests, ...beside]
+  // Schema-valid and defaulted, so they have the shape of their kinds; server-made metadata is not looked at offline.
+  const ofKind = <T>(kind: string) => all.filter((m) => m.kind === kind) as unknown as readonly T[]
+  const nodes = ofKind<Node>('Node')
+  if (nodes.length === 0) throw new CliError(`${nodeFiles.join(', ')} holds no Node`)
+  return planReport({
+    nodes,
+    models: ofKind<Model>('Model'),
+    deployments: ofKind<ModelDeployment>('ModelDeployment'),
+    independent: flags.independent === true,
+  })
+}
