@@ -201,7 +201,10 @@ export type ServerMessage =
   | {
       readonly type: 'LogsStart'
       readonly requestId: string
+      /** '' when the shard is gone: then only the agent's log file of that name may still be there. */
       readonly shardUid: string
+      readonly namespace?: string
+      readonly shardName?: string
       readonly follow: boolean
       readonly tail?: number
       readonly previous: boolean

@@ -1,0 +1,243 @@
+/**
+ * Serves `Handlers` over gRPC. Decodes, finds out who calls, hands over, encodes; an OpError becomes a status by the
+ * table of status.ts. Streams pull: the next event is asked for only when the peer has taken the last, so that a slow
+ * watcher fills the store's bounded queue (and is closed by it), never our memory.
+ */
+import type {
+  Metadata as GrpcMetadata,
+  ServerDuplexStream,
+  ServerUnaryCall,
+  ServerWritableStream,
+  ServiceDefinition,
+  UntypedServiceImplementation,
+  sendUnaryData,
+} from '@grpc/grpc-js'
+import { Metadata, Server, ServerCredentials } from '@grpc/grpc-js'
+import { systemClock } from '../lib/clock.ts'
+import { OpError, isOpError } from '../lib/errors.ts'
+import type { Logger } from '../lib/log.ts'
+import type { Codec, StreamCall, UnaryCall, Wire } from './codec.ts'
+import { logsCall, sessionCall, unaryCalls, unaryNames, watchCall } from './codec.ts'
+import type { IdentityOf } from './identity.ts'
+import { MAX_MESSAGE_BYTES } from './json.ts'
+import type { AgentMessage, CallContext, Handlers, ServerMessage, Unary } from './messages.ts'
+import { protoMethod, protoMethods } from './proto.ts'
+import { ERROR_TRAILER, toStatus } from './status.ts'
+
+export interface ServeOptions {
+  /** `host:port`; port 0: any free one. */
+  readonly listen: string
+  readonly identityOf: IdentityOf
+  readonly log: Logger
+}
+export interface RunningServer {
+  /** `host:port` as bound. */
+  readonly address: string
+  /** Ends streams with Unavailable, waits for calls in flight, after `graceMs` cuts what is left. */
+  stop(graceMs: number): Promise<void>
+}
+
+const channelOptions = {
+  'grpc.keepalive_time_ms': 10_000,
+  'grpc.keepalive_timeout_ms': 5_000,
+  'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
+  'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
+  // Two servers on one port would each get half of the calls.
+  'grpc.so_reuseport': 0,
+}
+
+/** OpError Unavailable when the address cannot be listened on. */
+export async function serve(handlers: Handlers, options: ServeOptions): Promise<RunningServer> {
+  const server = new Server(channelOptions)
+  const open = new OpenCalls(options)
+  server.addService(protoMethods() as ServiceDefinition, implementation(handlers, open))
+  const host = options.listen.slice(0, options.listen.lastIndexOf(':'))
+  const port = await new Promise<number>((resolve, reject) =>
+    server.bindAsync(options.listen, ServerCredentials.createInsecure(), (error, bound) =>
+      error === null ? resolve(bound) : reject(cannotListen(options.listen, error)),
+    ),
+  )
+  return { address: `${host}:${port}`, stop: (graceMs) => stop(server, open, graceMs) }
+}
+
+function cannotListen(listen: string, cause: Error): OpError {
+  return new OpError('Unavailable', `listen on ${listen}: choose another address, or stop what holds it`, { cause })
+}
+
+async function stop(server: Server, open: OpenCalls, graceMs: number): Promise<void> {
+  open.stop()
+  const timer = systemClock.after(graceMs, () => server.forceShutdown())
+  await new Promise<void>((resolve) => server.tryShutdown(() => resolve()))
+  timer.cancel()
+  // tryShutdown leaves idle connections of clients that never close them.
+  server.forceShutdown()
+}
+
+interface AnyCall {
+  readonly metadata: GrpcMetadata
+  readonly cancelled: boolean
+  getPeer(): string
+  once(event: 'cancelled', listener: () => void): unknown
+}
+
+/** The calls in flight: each has a signal that aborts when its caller goes away or the server stops. */
+class OpenCalls {
+  readonly #options: ServeOptions
+  readonly #controllers = new Set<AbortController>()
+  #stopping = false
+
+  constructor(options: ServeOptions) {
+    this.#options = options
+  }
+
+  get stopping(): boolean {
+    return this.#stopping
+  }
+
+  /** Runs `work` as one call. `answer` sends the error that it throws. */
+  async run(
+    rpc: string,
+    call: AnyCall,
+    work: (context: CallContext) => Promise<void>,
+    answer: (error: unknown) => void,
+  ) {
+    const controller = new AbortController()
+    this.#controllers.add(controller)
+    call.once('cancelled', () => controller.abort())
+    if (call.cancelled) controller.abort()
+    try {
+      if (this.#stopping) throw stoppingError()
+      const identity = this.#options.identityOf({
+        header: (name) => headerOf(call.metadata, name),
+        peer: call.getPeer(),
+      })
+      await work({ identity, signal: controller.signal })
+    } catch (error) {
+      if (!isOpError(error) && !controller.signal.aborted)
+        this.#options.log.error('call failed by a bug', { call: rpc, error })
+      answer(error)
+    } finally {
+      this.#controllers.delete(controller)
+    }
+  }
+
+  stop(): void {
+    this.#stopping = true
+    for (const controller of this.#controllers) controller.abort()
+  }
+}
+
+const stoppingError = () => new OpError('Unavailable', 'the server is stopping', { retryAfterSeconds: 1 })
+
+function headerOf(metadata: GrpcMetadata, name: string): string | undefined {
+  const value = metadata.get(name)[0]
+  return value === undefined ? undefined : String(value)
+}
+
+function implementation(handlers: Handlers, open: OpenCalls): UntypedServiceImplementation {
+  const calls: UntypedServiceImplementation = {}
+  for (const name of unaryNames) calls[unaryCalls[name].rpc] = unaryHandler(handlers, name, open)
+  calls[watchCall.rpc] = streamHandler(watchCall, (request, context) => handlers.watch(request, context), open)
+  calls[logsCall.rpc] = streamHandler(logsCall, (request, context) => handlers.logs(request, context), open)
+  calls[sessionCall.rpc] = sessionHandler(handlers, open)
+  for (const rpc of Object.keys(calls)) protoMethod(rpc)
+  return calls
+}
+
+function unaryHandler<M extends Unary>(handlers: Handlers, name: M, open: OpenCalls) {
+  const { rpc, request, reply }: UnaryCall<M> = unaryCalls[name]
+  // TypeScript cannot see that the M of the table and of the handlers is one and the same.
+  const handle = handlers[name].bind(handlers) as (request: unknown, context: CallContext) => Promise<unknown>
+  return (call: ServerUnaryCall<Wire, Wire>, callback: sendUnaryData<Wire>): void => {
+    const work = async (context: CallContext) => {
+      const answer = await handle(request.decode(call.request), context)
+      callback(null, (reply as Codec<unknown>).encode(answer))
+    }
+    void open.run(rpc, call, work, (error) => callback(serviceError(error)))
+  }
+}
+
+function streamHandler<Request, Event>(
+  { rpc, request, event }: StreamCall<Request, Event>,
+  handle: (request: Request, context: CallContext) => AsyncIterable<Event>,
+  open: OpenCalls,
+) {
+  return (call: ServerWritableStream<Wire, Wire>): void => {
+    const work = (context: CallContext) =>
+      pump(handle(request.decode(call.request), context), call, event, context.signal, open)
+    void open.run(rpc, call, work, (error) => call.emit('error', serviceError(error)))
+  }
+}
+
+function sessionHandler(handlers: Handlers, open: OpenCalls) {
+  const { rpc, up, down } = sessionCall
+  return (call: ServerDuplexStream<Wire, Wire>): void => {
+    const work = (context: CallContext) => {
+      const messages = incoming<AgentMessage>(call, up, context.signal)
+      return pump<ServerMessage>(handlers.nodeSession(messages, context), call, down, context.signal, open)
+    }
+    void open.run(rpc, call, work, (error) => call.emit('error', serviceError(error)))
+  }
+}
+
+/** What a server stream and the sending half of a duplex have in common. */
+interface Sink {
+  readonly destroyed: boolean
+  write(message: Wire): boolean
+  end(): unknown
+  once(event: 'drain' | 'close', listener: () => void): unknown
+  off(event: 'drain' | 'close', listener: () => void): unknown
+}
+
+/** Writes events one by one, waiting for `drain` whenever the peer is behind; ends the call well when they end. */
+async function pump<Event>(
+  events: AsyncIterable<Event>,
+  call: Sink,
+  codec: Pick<Codec<Event>, 'encode'>,
+  signal: AbortSignal,
+  open: OpenCalls,
+): Promise<void> {
+  for await (const event of events) {
+    if (signal.aborted || call.destroyed) break
+    if (!call.write(codec.encode(event))) await drained(call, signal)
+  }
+  if (open.stopping) throw stoppingError()
+  call.end()
+}
+
+function drained(call: Sink, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const finish = () => {
+      call.off('drain', finish)
+      call.off('close', finish)
+      signal.removeEventListener('abort', finish)
+      resolve()
+    }
+    if (signal.aborted) return resolve()
+    call.once('drain', finish)
+    call.once('close', finish)
+    signal.addEventListener('abort', finish, { once: true })
+  })
+}
+
+/** The peer's messages until it half-closes or goes away: for a handler both are simply the end. */
+async function* incoming<Message>(
+  call: AsyncIterable<unknown>,
+  codec: Codec<Message | undefined>,
+  signal: AbortSignal,
+): AsyncIterable<Message> {
+  const iterator = call[Symbol.asyncIterator]()
+  for (;;) {
+    const next = await iterator.next().catch(() => ({ done: true as const, value: undefined }))
+    if (next.done === true || signal.aborted) return
+    const message = codec.decode(next.value as Wire)
+    if (message !== undefined) yield message
+  }
+}
+
+function serviceError(error: unknown) {
+  const { code, details, trailer } = toStatus(error)
+  const metadata = new Metadata()
+  metadata.set(ERROR_TRAILER, trailer)
+  return { name: 'Error', message: details, code, details, metadata }
+}

@@ -1,0 +1,131 @@
+/** Both directions of a node session: a tagged union here, a oneof on the wire. */
+import type { OpCode } from '../lib/errors.ts'
+import { opCodes } from '../lib/errors.ts'
+import type { ModelShape } from '../api/model.ts'
+import type { AgentMessage, ServerMessage } from './messages.ts'
+import type { Codec } from './codec.ts'
+import { defined } from './fields.ts'
+import { fromJson, invalid, isRecord, toJson } from './json.ts'
+
+type Body<M extends { type: string }, T extends M['type']> = Omit<Extract<M, { type: T }>, 'type'>
+
+interface AgentWire {
+  hello?: Partial<Body<AgentMessage, 'Hello'>>
+  heartbeat?: { freeBytes?: number; pressure?: string }
+  synced?: object
+  modelShape?: { source?: string; digest?: string; shape?: Uint8Array }
+  logChunk?: Partial<Body<AgentMessage, 'LogChunk'>>
+  logEnd?: { requestId?: string; errorCode?: string; errorMessage?: string }
+}
+interface ServerWire {
+  welcome?: Partial<Body<ServerMessage, 'Welcome'>>
+  tick?: Partial<Body<ServerMessage, 'Tick'>>
+  logsStart?: Partial<Body<ServerMessage, 'LogsStart'>>
+  logsStop?: Partial<Body<ServerMessage, 'LogsStop'>>
+}
+
+export const agentMessageCodec: Codec<AgentMessage | undefined> = {
+  encode: (message) => (message === undefined ? {} : encodeAgent(message)),
+  decode: (wire) => decodeAgent(wire),
+}
+export const serverMessageCodec: Codec<ServerMessage | undefined> = {
+  encode: (message) => (message === undefined ? {} : encodeServer(message)),
+  decode: (wire) => decodeServer(wire),
+}
+
+function encodeAgent(message: AgentMessage): AgentWire {
+  switch (message.type) {
+    case 'Hello': {
+      const { nodeName, bootId, agentVersion, clusterUid, labels } = message
+      return { hello: { nodeName, bootId, agentVersion, clusterUid, labels } }
+    }
+    case 'Heartbeat': {
+      const { freeBytes, pressure } = message
+      return { heartbeat: defined({ freeBytes, pressure }) }
+    }
+    case 'Synced':
+      return { synced: {} }
+    case 'ModelShape':
+      return { modelShape: { source: message.source, digest: message.digest, shape: toJson(message.shape) } }
+    case 'LogChunk':
+      return { logChunk: { requestId: message.requestId, text: message.text } }
+    case 'LogEnd': {
+      const { requestId, error } = message
+      return { logEnd: { requestId, ...(error && { errorCode: error.code, errorMessage: error.message }) } }
+    }
+  }
+}
+
+function decodeAgent({ hello, heartbeat, synced, modelShape, logChunk, logEnd }: AgentWire): AgentMessage | undefined {
+  if (hello !== undefined) {
+    const { nodeName = '', bootId = '', agentVersion = '', clusterUid = '', labels = {} } = hello
+    return { type: 'Hello', nodeName, bootId, agentVersion, clusterUid, labels }
+  }
+  if (heartbeat !== undefined) {
+    const pressure = (['Normal', 'Warn', 'Critical'] as const).find((p) => p === heartbeat.pressure)
+    const { freeBytes } = heartbeat
+    return {
+      type: 'Heartbeat',
+      ...defined({ freeBytes, pressure }),
+    }
+  }
+  if (synced !== undefined) return { type: 'Synced' }
+  if (modelShape !== undefined) {
+    const { source = '', digest = '' } = modelShape
+    const shape = fromJson(modelShape.shape, 'shape')
+    if (!isRecord(shape)) throw invalid('shape', 'Invalid value: must be a JSON object')
+    return { type: 'ModelShape', source, digest, shape: shape as unknown as ModelShape }
+  }
+  if (logChunk !== undefined)
+    return { type: 'LogChunk', requestId: logChunk.requestId ?? '', text: logChunk.text ?? '' }
+  if (logEnd === undefined) return undefined
+  const { requestId = '', errorCode, errorMessage = '' } = logEnd
+  if (errorCode === undefined) return { type: 'LogEnd', requestId }
+  const code: OpCode = opCodes.find((c) => c === errorCode) ?? 'Internal'
+  return { type: 'LogEnd', requestId, error: { code, message: errorMessage } }
+}
+
+function encodeServer(message: ServerMessage): ServerWire {
+  switch (message.type) {
+    case 'Welcome': {
+      const { nodeUid, clusterUid, incarnation, serverTimeMs, heartbeatMs } = message
+      return { welcome: { nodeUid, clusterUid, incarnation, serverTimeMs, heartbeatMs } }
+    }
+    case 'Tick':
+      return { tick: { serverTimeMs: message.serverTimeMs } }
+    case 'LogsStart': {
+      const { requestId, shardUid, follow, tail, previous, namespace, shardName } = message
+      return {
+        logsStart: {
+          requestId,
+          shardUid,
+          follow,
+          previous,
+          ...defined({ tail, namespace, shardName }),
+        },
+      }
+    }
+    case 'LogsStop':
+      return { logsStop: { requestId: message.requestId } }
+  }
+}
+
+function decodeServer({ welcome, tick, logsStart, logsStop }: ServerWire): ServerMessage | undefined {
+  if (welcome !== undefined) {
+    const { nodeUid = '', clusterUid = '', incarnation = '', serverTimeMs = 0, heartbeatMs = 0 } = welcome
+    return { type: 'Welcome', nodeUid, clusterUid, incarnation, serverTimeMs, heartbeatMs }
+  }
+  if (tick !== undefined) return { type: 'Tick', serverTimeMs: tick.serverTimeMs ?? 0 }
+  if (logsStart !== undefined) {
+    const { requestId = '', shardUid = '', follow = false, previous = false, tail, namespace, shardName } = logsStart
+    return {
+      type: 'LogsStart',
+      requestId,
+      shardUid,
+      follow,
+      previous,
+      ...defined({ tail, namespace, shardName }),
+    }
+  }
+  return logsStop === undefined ? undefined : { type: 'LogsStop', requestId: logsStop.requestId ?? '' }
+}
