@@ -43,6 +43,8 @@ export interface ServerFlags {
 export interface GatewayFlags {
   readonly server: string
   readonly listen: string
+  /** File in which a gateway that a server started says who and where it is. */
+  readonly record: string | undefined
 }
 export interface AgentFlags {
   readonly server: string

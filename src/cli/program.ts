@@ -177,8 +177,15 @@ function addProcessCommands(program: Command, cli: Cli, done: Done): void {
     )
   command(program, 'gateway', 'Run an OpenAI gateway of its own.')
     .option('--listen <address>', 'address to serve on', '127.0.0.1:6481')
-    .action(async (flags: { server?: string; listen: string }) =>
-      done(await cli.starters.gateway({ server: serverAddress(cli, flags.server), listen: flags.listen })),
+    .addOption(new Option('--record <file>', 'write pid and address here').hideHelp())
+    .action(async (flags: { server?: string; listen: string; record?: string }) =>
+      done(
+        await cli.starters.gateway({
+          server: serverAddress(cli, flags.server),
+          listen: flags.listen,
+          record: flags.record,
+        }),
+      ),
     )
   command(program, 'agent', 'Run the agent of this Mac. SIGTERM leaves its shards running.')
     .option('--name <name>', 'name of the node (default: the host name)')

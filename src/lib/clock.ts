@@ -14,7 +14,7 @@ export interface Clock {
   nowMs(): number
   /** Monotonic ms from an arbitrary start. */
   monotonicMs(): number
-  /** Calls `run` once after `delayMs`. The timer does not keep a process alive by itself. */
+  /** Calls `run` once after `delayMs`. A pending timer keeps the process alive: who stops cancels what it waits for. */
   after(delayMs: number, run: () => void): Timer
 }
 
@@ -30,7 +30,6 @@ export const systemClock: Clock = {
   monotonicMs: () => performance.now(),
   after(delayMs, run) {
     const timer = setTimeout(run, Math.max(0, delayMs))
-    timer.unref()
     return { cancel: () => clearTimeout(timer) }
   },
 }

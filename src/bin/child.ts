@@ -1,0 +1,71 @@
+/** A process of ours that `mctl dev` starts: its own session, its log in a file, an IPC channel that says when to stop. */
+import { spawn } from 'node:child_process'
+import { closeSync, openSync } from 'node:fs'
+import { sleep, systemClock } from '../lib/clock.ts'
+import { nodeArgv } from '../lib/nodeargv.ts'
+
+/** What `mctl dev` asks of its children over the channel. A closed channel means the same: dev is gone. */
+export interface StopMessage {
+  readonly stop: 'shards' | 'server'
+  readonly graceMs?: number
+}
+
+export interface Child {
+  readonly name: string
+  readonly logFile: string
+  readonly exited: Promise<void>
+  /** How it ended, in words; undefined while it lives. */
+  readonly exitText: string | undefined
+  tell(message: StopMessage): void
+  waitOrKill(timeoutMs: number): Promise<void>
+}
+
+export interface ChildOptions {
+  readonly name: string
+  readonly args: readonly string[]
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly logFile: string
+}
+
+export function startChild(options: ChildOptions): Child {
+  const log = openSync(options.logFile, 'a', 0o600)
+  const [node = process.execPath, ...args] = nodeArgv(import.meta.url, 'mctl')
+  const child = spawn(node, [...args, ...options.args], {
+    detached: true,
+    env: options.env,
+    stdio: ['ignore', log, log, 'ipc'],
+  })
+  closeSync(log)
+  let exitText: string | undefined
+  const exited = new Promise<void>((resolve) =>
+    child.on('exit', (code, signal) => {
+      exitText = signal === null ? `exited with ${code ?? 0}` : `was ended by ${signal}`
+      resolve()
+    }),
+  )
+  return {
+    name: options.name,
+    logFile: options.logFile,
+    exited,
+    get exitText() {
+      return exitText
+    },
+    tell: (message) => {
+      if (child.connected) child.send(message)
+    },
+    async waitOrKill(timeoutMs) {
+      await Promise.race([exited, sleep(systemClock, timeoutMs)])
+      if (exitText === undefined) child.kill('SIGKILL')
+      await exited
+    },
+  }
+}
+
+/** For the child: resolves with what the parent asked, or at its end; never when there is no channel. */
+export function parentWish(): Promise<StopMessage> {
+  if (process.send === undefined) return new Promise(() => {})
+  return new Promise((resolve) => {
+    process.once('message', (message) => resolve(message as StopMessage))
+    process.once('disconnect', () => resolve({ stop: 'shards' }))
+  })
+}

@@ -1,0 +1,83 @@
+/**
+ * The server's own gateway: a process beside it that serves on when the server crashes. A server that comes back
+ * adopts it when it is of the same cluster and on the same address; a planned stop stops it, too.
+ */
+import { spawn } from 'node:child_process'
+import { openSync } from 'node:fs'
+import { join } from 'node:path'
+import { sleep, systemClock } from '../lib/clock.ts'
+import { OpError } from '../lib/errors.ts'
+import type { Logger } from '../lib/log.ts'
+import { nodeArgv } from '../lib/nodeargv.ts'
+import { isAlive, signalProcess } from '../lib/process.ts'
+import type { GatewayRecord } from './gatewayrecord.ts'
+import { readGatewayRecord, removeGatewayRecord } from './gatewayrecord.ts'
+
+export interface GatewayChildOptions {
+  readonly dataDir: string
+  readonly server: string
+  readonly listen: string
+  readonly clusterUid: string
+  readonly log: Logger
+}
+
+const START_TIMEOUT_MS = 20_000
+const STOP_TIMEOUT_MS = 15_000
+const POLL_MS = 25
+
+export async function startOrAdoptGateway(options: GatewayChildOptions): Promise<GatewayRecord> {
+  const file = recordFile(options.dataDir)
+  const old = readGatewayRecord(file)
+  if (old !== undefined && isAlive(old.pid, old.startTime)) {
+    if (old.clusterUid === options.clusterUid && sameAddress(old.address, options.listen)) {
+      options.log.info('gateway adopted', { pid: old.pid, address: old.address })
+      return old
+    }
+    await stopGateway(old)
+  }
+  removeGatewayRecord(file)
+  return start(options, file)
+}
+
+const recordFile = (dataDir: string) => join(dataDir, 'gateway.json')
+
+/** Port 0 asks for any port: the one that it has is as good as another. */
+const sameAddress = (bound: string, asked: string) =>
+  bound === asked || (asked.endsWith(':0') && bound.startsWith(asked.slice(0, -1)))
+
+async function start(options: GatewayChildOptions, file: string): Promise<GatewayRecord> {
+  const logFile = join(options.dataDir, 'gateway.log')
+  const log = openSync(logFile, 'a', 0o600)
+  const [node = process.execPath, ...args] = nodeArgv(import.meta.url, 'mctl')
+  const child = spawn(
+    node,
+    [...args, 'gateway', '--server', options.server, '--listen', options.listen, '--record', file],
+    {
+      // Its own session: Ctrl-C is ours to pass on, and a crash of ours is none of its.
+      detached: true,
+      stdio: ['ignore', log, log],
+    },
+  )
+  let exited: number | null | undefined
+  child.on('exit', (code) => (exited = code))
+  child.unref()
+  for (let waitedMs = 0; waitedMs < START_TIMEOUT_MS; waitedMs += POLL_MS) {
+    const record = readGatewayRecord(file)
+    if (record !== undefined) return record
+    if (exited !== undefined) break
+    await sleep(systemClock, POLL_MS)
+  }
+  throw new OpError(
+    'Unavailable',
+    `start the gateway on ${options.listen}: ${exited === undefined ? 'it did not come up' : `it exited with ${exited}`}; see ${logFile}`,
+  )
+}
+
+export async function stopGateway(record: GatewayRecord, timeoutMs = STOP_TIMEOUT_MS): Promise<void> {
+  signalProcess(record.pid, record.startTime, 'SIGTERM')
+  for (let waitedMs = 0; waitedMs < timeoutMs; waitedMs += POLL_MS) {
+    if (!isAlive(record.pid, record.startTime)) return
+    await sleep(systemClock, POLL_MS)
+  }
+  signalProcess(record.pid, record.startTime, 'SIGKILL')
+}

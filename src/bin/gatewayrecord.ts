@@ -1,0 +1,24 @@
+/** Where a gateway writes who and where it is, so that a restarted server finds and adopts its own. */
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+
+export interface GatewayRecord {
+  readonly pid: number
+  readonly startTime: string
+  readonly address: string
+  readonly clusterUid: string
+}
+
+export function writeGatewayRecord(file: string, record: GatewayRecord): void {
+  writeFileSync(`${file}.new`, JSON.stringify(record), { mode: 0o600 })
+  renameSync(`${file}.new`, file)
+}
+
+export function readGatewayRecord(file: string): GatewayRecord | undefined {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')) as GatewayRecord
+  } catch {
+    return undefined
+  }
+}
+
+export const removeGatewayRecord = (file: string): void => rmSync(file, { force: true })

@@ -1,0 +1,52 @@
+#!/usr/bin/env node
+/**
+ * The one entry: reads argv and env, makes the doors, runs one command. `mctl server` is this very process.
+ * Commands that become long-lived load their roots only when asked for: `mctl get` must start quickly.
+ */
+import { CommanderError } from 'commander'
+import type { Starters } from '../cli/context.ts'
+import { failureOf } from '../cli/errors.ts'
+import { runCommand } from '../cli/program.ts'
+import { systemClock, systemRandom } from '../lib/clock.ts'
+import { connect } from '../rpc/grpcclient.ts'
+import { watchSignals } from './signals.ts'
+import { makeTerminal } from './terminal.ts'
+import { version } from './version.ts'
+
+const env = process.env
+const signals = watchSignals()
+const terminal = makeTerminal(signals.first)
+
+const starters: Starters = {
+  server: async (flags) => (await import('./server.ts')).runServer(flags, env, signals),
+  gateway: async (flags) => (await import('./gateway.ts')).runGateway(flags, signals),
+  agent: async (flags) => (await import('./agent.ts')).runAgentProcess(flags, env, signals),
+  dev: async (flags) => (await import('./dev.ts')).runDev(flags, env, signals, terminal),
+}
+
+async function main(): Promise<number> {
+  const user = env['USER'] ?? 'anonymous'
+  const cli = {
+    terminal,
+    env,
+    clock: systemClock,
+    random: systemRandom,
+    signal: signals.first,
+    version,
+    connect: (address: string) => connect(address, { user }),
+    starters,
+  }
+  try {
+    return await runCommand(cli, process.argv.slice(2))
+  } catch (error) {
+    // Help was asked for and printed, or commander has said what was wrong with the call.
+    if (error instanceof CommanderError) return error.exitCode
+    const failure = failureOf(error)
+    terminal.err(`${failure.text}\n`)
+    return failure.exitCode
+  }
+}
+
+const exitCode = await main()
+await terminal.flush()
+process.exit(exitCode)
