@@ -1,0 +1,62 @@
+/**
+ * One ShardGroup with all that concerns it in one snapshot: its Shards by epoch, its nodes, the time. What shardgroup.ts,
+ * rankfailure.ts and reform.ts decide from.
+ */
+import { setConditions } from '../api/conditions.ts'
+import type { ConditionUpdate } from '../api/conditions.ts'
+import type { Node } from '../api/node.ts'
+import type { Shard } from '../api/shard.ts'
+import type { GroupPhase, ShardGroup, ShardGroupStatus } from '../api/shardgroup.ts'
+import { isReady } from './nodelife.ts'
+import type { World } from './world.ts'
+
+/** The group with what concerns it. `formed`: Shards of its epoch were made. */
+export interface GroupScene {
+  readonly world: World
+  readonly group: ShardGroup
+  readonly nowMs: number
+  /** By rank. */
+  readonly current: readonly Shard[]
+  /** Shards of older epochs, or of an earlier group of this name, whose processes may still live. */
+  readonly older: readonly Shard[]
+  readonly nodeOf: (name: string) => Node | undefined
+  readonly formed: boolean
+}
+
+const formedPhases: readonly (GroupPhase | undefined)[] = ['Fetching', 'Preparing', 'Starting', 'Ready']
+
+export function sceneOf(world: World, group: ShardGroup, nowMs: number): GroupScene {
+  const nodes = new Map(world.nodes.map((n) => [n.metadata.name, n]))
+  const ofName = world.shards.filter(
+    (s) => s.metadata.namespace === group.metadata.namespace && s.spec.group === group.metadata.name,
+  )
+  const isCurrent = (s: Shard) =>
+    s.spec.epoch === group.spec.epoch &&
+    (s.metadata.ownerReferences ?? []).some((owner) => owner.uid === group.metadata.uid)
+  const current = ofName.filter(isCurrent).sort((a, b) => a.spec.rank - b.spec.rank)
+  const older = ofName.filter((s) => !isCurrent(s))
+  const formed = current.length > 0 || formedPhases.includes(group.status?.phase)
+  return { world, group, nowMs, current, older, nodeOf: (name) => nodes.get(name), formed }
+}
+
+/** Older Shards on nodes that can be reached: their processes must be gone first. Those on a silent node delay nothing. */
+export const blockingShards = (scene: GroupScene): readonly Shard[] =>
+  scene.older.filter((s) => isReady(scene.nodeOf(s.spec.nodeName)))
+
+export const nodesOf = (members: ShardGroup['spec']['members']): string =>
+  [...new Set(members.map((m) => m.node))].join(', ')
+
+export const notReady = (reason: string, message: string): ConditionUpdate => ({
+  type: 'Ready',
+  status: 'False',
+  reason,
+  message,
+})
+
+export function statusOf(
+  { group, nowMs }: GroupScene,
+  changes: Partial<ShardGroupStatus>,
+  conditions: readonly ConditionUpdate[],
+): ShardGroupStatus {
+  return { ...group.status, ...changes, conditions: setConditions(group.status?.conditions, conditions, nowMs) }
+}

@@ -1,0 +1,82 @@
+/** The Shards of a bound group's epoch, as they will be created: one per member, all in one transaction. */
+import type { Manifest } from '../api/meta.ts'
+import { API_VERSION } from '../api/meta.ts'
+import type { Member } from '../api/shardgroup.ts'
+import type { ShardSpec } from '../api/shard.ts'
+import { shardName } from '../api/shard.ts'
+import { AGENT_FINALIZER } from '../api/words.ts'
+import { ownerOf } from './actions.ts'
+import type { GroupScene } from './groupscene.ts'
+import { resolveShape } from './placement/view.ts'
+
+export type MadeShards =
+  | { readonly kind: 'Made'; readonly shards: readonly Manifest[] }
+  | { readonly kind: 'Waiting'; readonly reason: string; readonly message: string }
+
+export function makeShards({ world, group }: GroupScene): MadeShards {
+  const { deployment, revision } = group.spec
+  const template = world.revisions.find(
+    (r) =>
+      r.metadata.namespace === group.metadata.namespace &&
+      r.spec.deployment === deployment &&
+      r.spec.revision === revision,
+  )?.spec.template
+  if (template === undefined)
+    return { kind: 'Waiting', reason: 'RevisionGone', message: `revision ${revision} of ${deployment} does not exist` }
+  const resolved = resolveShape(world, template.model)
+  if (resolved === undefined)
+    return { kind: 'Waiting', reason: 'ModelShapePending', message: 'the shape of the model is not known' }
+
+  const { epoch, members, strategy, transport, engine } = group.spec
+  const { shape, digest, source } = resolved
+  const common: Omit<ShardSpec, 'nodeName' | 'rank' | 'stage' | 'memoryBytes' | 'parts'> = {
+    deployment,
+    group: group.metadata.name,
+    epoch,
+    revision,
+    worldSize: members.length,
+    strategy,
+    transport,
+    split: splitOf(strategy, members),
+    engine: { name: engine, args: template.engine.args },
+    model: {
+      ...(source === undefined ? {} : { source }),
+      ...(digest === undefined ? {} : { digest }),
+      ...(template.model.revision === undefined ? {} : { revision: template.model.revision }),
+      ...(template.model.name === undefined ? {} : { name: template.model.name }),
+      layers: shape.layers,
+      vocabSize: shape.vocabSize,
+    },
+    serving: { servedName: template.servedName, ...template.serving },
+    rendezvous: null,
+  }
+  const shards = members.map((m): Manifest => ({
+    apiVersion: API_VERSION,
+    kind: 'Shard',
+    metadata: {
+      name: shardName(group.metadata.name, epoch, m.rank),
+      ...(group.metadata.namespace === undefined ? {} : { namespace: group.metadata.namespace }),
+      finalizers: [AGENT_FINALIZER],
+      ownerReferences: [ownerOf(group)],
+      labels: { 'mctl.dev/deployment': deployment, 'mctl.dev/group': group.metadata.name },
+    },
+    spec: {
+      ...common,
+      nodeName: m.node,
+      rank: m.rank,
+      stage: m.stage,
+      memoryBytes: m.memoryBytes,
+      parts: m.parts,
+    } satisfies ShardSpec,
+  }))
+  return { kind: 'Made', shards }
+}
+
+/** Layers per stage in model order, whatever rank the engine gives a stage. */
+const splitOf = (strategy: string, members: readonly Member[]): readonly number[] =>
+  strategy === 'Pipeline'
+    ? members
+        .map((m) => m.stage)
+        .sort((a, b) => a[0] - b[0])
+        .map(([start, end]) => end - start)
+    : []

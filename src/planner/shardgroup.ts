@@ -1,0 +1,247 @@
+/**
+ * The life of one ShardGroup, a gang: bound → Shards of the epoch → all Prepared → rendezvous → all Ready; any rank
+ * lost ⇒ the whole group re-forms under the next epoch. Every step is decided afresh from one snapshot; where and
+ * whether it is bound is decided by deployment.ts.
+ */
+import { setConditions } from '../api/conditions.ts'
+import type { ConditionUpdate } from '../api/conditions.ts'
+import { timestamp } from '../api/meta.ts'
+import type { Shard, ShardPhase } from '../api/shard.ts'
+import type { GroupPhase, ShardGroup, ShardGroupStatus } from '../api/shardgroup.ts'
+import { CHILDREN_FINALIZER } from '../api/words.ts'
+import type { Plan, StoreAction } from './actions.ts'
+import { event, isBeingDeleted, removeFinalizer, setSpec, setStatus, soonest } from './actions.ts'
+import { blockingShards, nodesOf, notReady, sceneOf, statusOf } from './groupscene.ts'
+import type { GroupScene } from './groupscene.ts'
+import { makeShards } from './makeshards.ts'
+import { isReady } from './nodelife.ts'
+import { describeCause, failureOf, nextDeadlineMs, refineCause } from './rankfailure.ts'
+import { reform, RESTARTS_FORGOTTEN_AFTER_MS } from './reform.ts'
+import type { World } from './world.ts'
+
+/** Time that agents have, from the rendezvous on, to read it and start their rank; the ring itself waits 15 s. */
+export const RENDEZVOUS_WINDOW_MS = 12_000
+
+export function planShardGroup(world: World, group: ShardGroup, nowMs: number): Plan {
+  const scene = sceneOf(world, group, nowMs)
+  if (isBeingDeleted(group)) return planStop(scene)
+  if (group.spec.next !== null) return planPromotion(scene, group.spec.next)
+  if (group.spec.members.length === 0) return planUnbound(scene)
+  if (!scene.formed) return planForming(scene)
+  if (group.spec.members.some((m) => scene.nodeOf(m.node) === undefined)) return planNodeGone(scene)
+
+  const failure = failureOf(scene)
+  return failure === undefined ? planStart(scene) : reform(scene, failure)
+}
+
+/** Deletion: the Shards go first; the group vanishes when no process of it is left. */
+function planStop(scene: GroupScene): Plan {
+  const { group } = scene
+  const shards = [...scene.current, ...scene.older]
+  if (shards.length === 0)
+    return {
+      actions: [removeFinalizer(group, CHILDREN_FINALIZER)],
+      report: ['Deleted: no shard of the group is left'],
+    }
+  const message = `waiting for ${shards.length} shards to stop`
+  const actions = [
+    ...deletions(shards),
+    setStatus(group, statusOf(scene, { phase: 'Stopping' }, [notReady('Stopping', message)])),
+  ]
+  if (group.status?.phase !== 'Stopping') actions.push(event(group, 'Normal', 'Stopping', message))
+  return { actions, report: [`Stopping: ${message}`] }
+}
+
+/** The successor becomes current and the old Shards are deleted, in one transaction: never two epochs routed. */
+function planPromotion(scene: GroupScene, next: NonNullable<ShardGroup['spec']['next']>): Plan {
+  const { group, nowMs } = scene
+  const sameRevision = next.revision === group.spec.revision
+  const { restarts, backoffUntilMs, firstCause } = group.status ?? {}
+  // A new template starts with a clean slate: what crashed may be what it mends.
+  const kept = sameRevision
+    ? {
+        ...(restarts === undefined ? {} : { restarts }),
+        ...(backoffUntilMs === undefined ? {} : { backoffUntilMs }),
+        ...(firstCause === undefined ? {} : { firstCause }),
+      }
+    : {}
+  const inBackoff = (kept.backoffUntilMs ?? 0) > nowMs
+  const message = `epoch ${next.epoch} follows epoch ${group.spec.epoch}`
+  const status: ShardGroupStatus = {
+    ...kept,
+    phase: inBackoff ? 'Backoff' : 'Stopping',
+    conditions: setConditions(group.status?.conditions, [notReady('Reforming', message)], nowMs),
+  }
+  return {
+    actions: [
+      setSpec(group, { ...group.spec, ...next, next: null }),
+      setStatus(group, status),
+      ...deletions(
+        [...scene.current, ...scene.older],
+        firstCause?.epoch === group.spec.epoch ? 'GroupFailed' : undefined,
+      ),
+      event(group, 'Normal', 'Reforming', `${message} on ${nodesOf(next.members)}`),
+    ],
+    report: [`Reforming: ${message}`],
+  }
+}
+
+function planUnbound(scene: GroupScene): Plan {
+  const shards = [...scene.current, ...scene.older]
+  const status = statusOf(scene, { phase: 'Pending' }, [notReady('NotScheduled', 'the group is bound to no nodes yet')])
+  return {
+    actions: [...deletions(shards), setStatus(scene.group, status)],
+    report: ['Pending: the group is bound to no nodes yet'],
+  }
+}
+
+/** Bound, and no Shard of the epoch made yet. */
+function planForming(scene: GroupScene): Plan {
+  const { group, older, nowMs } = scene
+  const blocking = blockingShards(scene)
+  const backoffMs = (group.status?.backoffUntilMs ?? 0) - nowMs
+  const firstCause = refineCause(scene)
+  const wait = (phase: GroupPhase, reason: string, message: string, waitMs?: number): Plan => ({
+    actions: [
+      ...deletions(older),
+      setStatus(group, statusOf(scene, { phase, ...firstCause }, [scheduled(scene), notReady(reason, message)])),
+    ],
+    report: [`${phase}: ${message}`],
+    ...soonest(waitMs),
+  })
+  if (backoffMs > 0) {
+    const untilText = timestamp(group.status?.backoffUntilMs ?? 0)
+    const cause = firstCause.firstCause ?? group.status?.firstCause
+    const message = `restart ${group.status?.restarts ?? 0} after ${untilText}${cause === undefined ? '' : `; ${describeCause(cause)}`}`
+    return wait('Backoff', 'BackOff', message, backoffMs)
+  }
+  if (blocking.length > 0) {
+    const names = blocking.map((s) => `${s.metadata.name} on ${s.spec.nodeName}`).join(', ')
+    return wait('Stopping', 'WaitingForOldEpoch', `waiting for shards of an older epoch to stop: ${names}`)
+  }
+
+  const made = makeShards(scene)
+  if (made.kind === 'Waiting') return wait('Pending', made.reason, made.message)
+  const message = `epoch ${group.spec.epoch} on ${nodesOf(group.spec.members)}`
+  const conditions = [scheduled(scene), notReady('Preparing', 'the ranks fetch the model and take their ports')]
+  return {
+    actions: [
+      ...deletions(older),
+      ...made.shards.map((object): StoreAction => ({ action: 'create', object })),
+      setStatus(group, statusOf(scene, { phase: 'Preparing' }, conditions)),
+      event(group, 'Normal', 'ShardsCreated', `created ${made.shards.length} shards of ${message}`),
+    ],
+    report: [`Preparing: ${message}`],
+  }
+}
+
+/** A member's Node object was deleted: what ran there is released; only a new plan can help. */
+function planNodeGone(scene: GroupScene): Plan {
+  const gone = scene.group.spec.members.filter((m) => scene.nodeOf(m.node) === undefined).map((m) => m.node)
+  const message = `nodes that are no longer part of the cluster: ${[...new Set(gone)].join(', ')}`
+  const status = statusOf(scene, {}, [notReady('NodeGone', message)])
+  return { actions: [setStatus(scene.group, status)], report: [`NodeGone: ${message}`] }
+}
+
+/** Formed, and no rank has failed: on to Ready, and staying so. */
+function planStart(scene: GroupScene): Plan {
+  const { group, current, older, nowMs } = scene
+  const phases = current.map((s) => s.status?.phase ?? 'Pending')
+  if (phases.every((p) => p === 'Ready')) return planReady(scene)
+
+  const waitMs = nextDeadlineMs(scene)
+  const rendezvous = rendezvousActions(scene)
+  const phase = rendezvous.length > 0 ? 'Starting' : gangPhase(current, phases)
+  const message = current
+    .map((s, i) => `rank ${s.spec.rank} on ${s.spec.nodeName}: ${phases[i] ?? 'Pending'}`)
+    .join(', ')
+  const silent = silentNodes(scene)
+  const condition = silent.length > 0 ? nodeNotReady(silent) : notReady(phase, message)
+  const actions = [
+    ...deletions(older),
+    ...rendezvous,
+    setStatus(group, withoutReadySince(statusOf(scene, { phase }, [scheduled(scene), condition]))),
+  ]
+  if (rendezvous.length > 0)
+    actions.push(
+      event(
+        group,
+        'Normal',
+        'Starting',
+        `all ${current.length} ranks are prepared: rendezvous of epoch ${group.spec.epoch}`,
+      ),
+    )
+  const startBy = rendezvous.length > 0 ? RENDEZVOUS_WINDOW_MS : undefined
+  return {
+    actions,
+    report: [`${phase}: ${message}`],
+    ...soonest(waitMs === undefined ? undefined : waitMs - nowMs, startBy),
+  }
+}
+
+function planReady(scene: GroupScene): Plan {
+  const { group, current, older, nowMs } = scene
+  const { restarts = 0, readySinceMs = nowMs, conditions } = group.status ?? {}
+  const forgetMs = readySinceMs + RESTARTS_FORGOTTEN_AFTER_MS - nowMs
+  const silent = silentNodes(scene)
+  const message = `all ${current.length} ranks of epoch ${group.spec.epoch} are ready`
+  const ready: ConditionUpdate =
+    silent.length > 0 ? nodeNotReady(silent) : { type: 'Ready', status: 'True', reason: 'AllRanksReady', message }
+  const before = conditions?.find((c) => c.type === 'Ready')
+  const status = statusOf(scene, { phase: 'Ready', readySinceMs, restarts: forgetMs <= 0 ? 0 : restarts }, [
+    scheduled(scene),
+    ready,
+  ])
+  const actions = [...deletions(older), setStatus(group, status)]
+  if (before?.status !== ready.status || before.reason !== ready.reason) {
+    if (ready.status === 'True') actions.push(event(group, 'Normal', 'Ready', message))
+    else actions.push(event(group, 'Warning', 'NodeNotReady', ready.message))
+  }
+  return {
+    actions,
+    report: [`${ready.reason}: ${ready.message}`],
+    ...soonest(restarts > 0 && forgetMs > 0 ? forgetMs : undefined),
+  }
+}
+
+/**
+ * Once every rank is Prepared: who meets whom, into every Shard in one transaction. Each rank's entry is the address
+ * that it took at Prepared; nothing of an older epoch may still be alive where it could answer.
+ */
+function rendezvousActions(scene: GroupScene): readonly StoreAction[] {
+  const { current, nowMs } = scene
+  if (current.some((s) => s.spec.rendezvous !== null || s.status?.phase !== 'Prepared')) return []
+  if (blockingShards(scene).length > 0) return []
+  const addresses = current.map((s) => s.status?.ringAddress)
+  if (addresses.some((a) => a === undefined)) return []
+  const hosts = addresses.map((a) => [a])
+  const startByMs = nowMs + RENDEZVOUS_WINDOW_MS
+  return current.map((s) => setSpec(s, { ...s.spec, rendezvous: { startByMs, hosts } }))
+}
+
+const gangPhase = (current: readonly Shard[], phases: readonly ShardPhase[]): GroupPhase =>
+  current.some((s) => s.spec.rendezvous !== null) ? 'Starting' : phases.includes('Fetching') ? 'Fetching' : 'Preparing'
+
+const silentNodes = (scene: GroupScene): readonly string[] => [
+  ...new Set(scene.group.spec.members.map((m) => m.node).filter((name) => !isReady(scene.nodeOf(name)))),
+]
+
+const deletions = (shards: readonly Shard[], stopReason?: string): StoreAction[] =>
+  shards
+    .filter((s) => !isBeingDeleted(s))
+    .map((object) => ({ action: 'delete', object, ...(stopReason === undefined ? {} : { stopReason }) }))
+
+const nodeNotReady = (silent: readonly string[]): ConditionUpdate =>
+  notReady('NodeNotReady', `no contact with ${silent.join(', ')}: not routed, and left running`)
+
+const scheduled = ({ group }: GroupScene): ConditionUpdate => ({
+  type: 'Scheduled',
+  status: 'True',
+  reason: 'Scheduled',
+  message: `${group.spec.strategy} on ${nodesOf(group.spec.members)}`,
+})
+
+function withoutReadySince(status: ShardGroupStatus): ShardGroupStatus {
+  const { readySinceMs: _, ...rest } = status
+  return rest
+}
