@@ -23,7 +23,9 @@ export interface LocalShard {
   readonly shardName: string
   readonly clusterUid: string
   readonly prepared: PreparedShard
-  /** undefined: prepared, never started. */
+  /** A host was started for it, though it may not have told its state yet. */
+  readonly started?: boolean
+  /** undefined: never started, or the host has not spoken yet. */
   readonly state?: HostState
   /** The host process is gone though it never said Exited (SIGKILL of the host): its engine was stopped, too. */
   readonly lost?: boolean
@@ -37,8 +39,12 @@ export interface Hosts {
   prepare(shard: Shard, clusterUid: string, modelDir: string | undefined): Promise<PreparedShard>
   /** Starts the host with the engine. The shard must be prepared and have a rendezvous. Idempotent by uid. */
   start(shard: Shard): Promise<void>
-  /** Asks the host to stop its engine: SIGTERM, `graceMs`, SIGKILL. Returns at once; the end is a change of state. */
-  stop(shardUid: string, graceMs: number, reason: string): void
+  /**
+   * Asks the host to stop its engine: SIGTERM, `graceMs`, SIGKILL. Returns at once; the end is a change of state.
+   * `drainMs` (absent: 0) comes before SIGTERM: the leader refuses new requests and answers those it has, the other
+   * ranks wait for it. A second call only shortens the first.
+   */
+  stop(shardUid: string, graceMs: number, reason: string, drainMs?: number): void
   /** Frees ports, socket, folder (not the log). Only when ended or never started. */
   forget(shardUid: string): Promise<void>
   /** Called on every change of any local shard. */

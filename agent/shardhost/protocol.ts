@@ -24,6 +24,8 @@ export interface HostSpec {
   /** Engine stdout and stderr; bounded, the last 3 epochs of a group and rank are kept. */
   readonly logFile: string
   readonly engine: EngineLaunch
+  /** Engine files, written 0600 by the host before the start: `"@SHARDHOST_PID@"` in them becomes the host's pid. */
+  readonly files?: readonly { readonly path: string; readonly content: string }[]
   /** Engine events as JSON lines arrive on this fd of the engine (env MCTL_EVENTS_FD). */
   readonly eventsFd: 3
   /** The leader's HTTP door; other ranks have none. */
@@ -54,7 +56,17 @@ export interface HostState {
 }
 
 export type ToHost =
-  { readonly type: 'Stop'; readonly graceMs: number; readonly reason: string } | { readonly type: 'Ping' }
+  | {
+      readonly type: 'Stop'
+      readonly graceMs: number
+      readonly reason: string
+      /**
+       * Before SIGTERM: the leader answers the requests that it has taken, at most this long, and refuses new ones; the
+       * other ranks wait for their leader to end. Absent: 0. A second Stop only shortens the first.
+       */
+      readonly drainMs?: number
+    }
+  | { readonly type: 'Ping' }
 /** Sent on connect and on each change. */
 export type FromHost = { readonly type: 'State'; readonly state: HostState }
 
@@ -83,3 +95,6 @@ export type EngineEvent =
     }
   | { readonly ev: 'stopping' }
   | { readonly ev: 'exit'; readonly code: number; readonly reason: string }
+
+/** Stands for the host's pid, as a JSON string, in `HostSpec.files`: the agent cannot know it before the host runs. */
+export const HOST_PID_TOKEN = '@SHARDHOST_PID@'

@@ -1,0 +1,101 @@
+/**
+ * The fake gang's ring: rank r listens, connects to rank r+1, and passes a byte on. One byte all the way round is one
+ * step of the gang, so a rank that stops passing stops them all, and one that dies is noticed by its neighbours.
+ */
+import { connect, createServer } from 'node:net'
+import type { Server, Socket } from 'node:net'
+import type { Clock } from '../../../src/lib/clock.ts'
+import { sleep } from '../../../src/lib/clock.ts'
+
+const RETRY_MS = 30
+const STEP = Buffer.from('.')
+
+export interface RingOptions {
+  readonly rank: number
+  readonly hosts: readonly (readonly string[])[]
+  /** Ranks of another gang or epoch are turned away. */
+  readonly gang: string
+  readonly clock: Clock
+  readonly deadlineMs: number
+  /** A step has come: at rank 0 once around; at the others from the neighbour, for them to pass on. */
+  readonly onStep: () => void
+  readonly onBroken: (why: string) => void
+}
+
+export class Ring {
+  readonly #options: RingOptions
+  #previous: Socket | undefined
+  #next: Socket | undefined
+
+  constructor(options: RingOptions) {
+    this.#options = options
+  }
+
+  /** Resolves when both neighbours are there; rejects at the deadline. */
+  async join(): Promise<void> {
+    const { rank, hosts, clock, deadlineMs } = this.#options
+    const untilMs = clock.monotonicMs() + deadlineMs
+    const server = await this.#listen(endpoint(hosts[rank]))
+    while (this.#next === undefined || this.#previous === undefined) {
+      if (clock.monotonicMs() > untilMs) throw new Error(`the other ranks did not come within ${deadlineMs / 1000} s`)
+      if (this.#next === undefined) await this.#tryNext(endpoint(hosts[(rank + 1) % hosts.length]))
+      await sleep(clock, RETRY_MS)
+    }
+    server.close()
+    for (const socket of [this.#previous, this.#next]) {
+      socket.on('close', () => this.#options.onBroken('connection to a peer was lost'))
+      if (socket.destroyed) this.#options.onBroken('connection to a peer was lost')
+    }
+  }
+
+  /** Rank 0 starts a step, the others pass it on. */
+  step(): void {
+    this.#next?.write(STEP)
+  }
+
+  #listen({ host, port }: Endpoint): Promise<Server> {
+    const { rank, hosts, gang } = this.#options
+    const expected = helloOf(gang, (rank + hosts.length - 1) % hosts.length)
+    const server = createServer((socket) => {
+      socket.on('error', () => socket.destroy())
+      socket.once('data', (hello: Buffer) => {
+        if (hello.toString() !== expected || this.#previous !== undefined) return void socket.destroy()
+        socket.setNoDelay(true)
+        this.#previous = socket
+        socket.write('ok')
+        socket.on('data', () => this.#options.onStep())
+      })
+    })
+    return new Promise((resolve, reject) => {
+      server.once('error', reject)
+      server.listen({ host, port }, () => resolve(server))
+    })
+  }
+
+  /** One try to reach the next rank and be let in. */
+  #tryNext({ host, port }: Endpoint): Promise<void> {
+    const { gang, rank } = this.#options
+    return new Promise((resolve) => {
+      const socket = connect({ host, port, noDelay: true }, () => socket.write(helloOf(gang, rank)))
+      socket.once('data', () => {
+        this.#next = socket
+        resolve()
+      })
+      socket.on('error', () => socket.destroy())
+      socket.once('close', () => resolve())
+    })
+  }
+}
+
+interface Endpoint {
+  readonly host: string
+  readonly port: number
+}
+
+function endpoint(addresses: readonly string[] | undefined): Endpoint {
+  const address = addresses?.[0] ?? ''
+  const colon = address.lastIndexOf(':')
+  return { host: address.slice(0, colon), port: Number(address.slice(colon + 1)) }
+}
+
+const helloOf = (gang: string, rank: number): string => JSON.stringify({ gang, rank })

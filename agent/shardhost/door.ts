@@ -1,0 +1,202 @@
+/**
+ * The leader's HTTP door: gateway → door → engine on loopback, untouched. It answers only for its own shard uid, so that
+ * a stale routing table never reaches a stranger. Bytes go on as they come; a client that goes away takes its request
+ * with it. When the engine fails after the head was sent, the client's connection is destroyed: no final chunk, no
+ * missing byte that looks like an end; so the gateway can tell it from a whole answer.
+ */
+import { createServer, request } from 'node:http'
+import type { ClientRequest, IncomingMessage, Server, ServerResponse } from 'node:http'
+
+export const SHARD_HEADER = 'mctl-shard'
+
+export interface DoorOptions {
+  readonly address: string
+  readonly port: number
+  readonly enginePort: number
+  readonly shardUid: string
+}
+
+export type DoorState = 'NotReady' | 'Open' | 'Draining'
+
+/** Of one hop, not of the message: never passed on (RFC 9110 §7.6.1). */
+const hopHeaders = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  SHARD_HEADER,
+])
+/** Longer than the gateway keeps an idle connection, so that it is never we who close on a request under way. */
+const KEEP_ALIVE_MS = 120_000
+
+export class Door {
+  readonly #options: DoorOptions
+  readonly #server: Server
+  readonly #drained: (() => void)[] = []
+  #state: DoorState = 'NotReady'
+  #inFlight = 0
+
+  constructor(options: DoorOptions) {
+    this.#options = options
+    this.#server = createServer((incoming, reply) => this.#onRequest(incoming, reply))
+    this.#server.keepAliveTimeout = KEEP_ALIVE_MS
+    this.#server.requestTimeout = 0
+  }
+
+  /** Rejects when the port is taken. */
+  listen(): Promise<void> {
+    const { address, port } = this.#options
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', reject)
+      this.#server.listen({ host: address, port, exclusive: true }, () => {
+        this.#server.off('error', reject)
+        resolve()
+      })
+    })
+  }
+
+  set(state: DoorState): void {
+    this.#state = state
+  }
+
+  /** Resolves when no request is in flight. */
+  drained(): Promise<void> {
+    if (this.#inFlight === 0) return Promise.resolve()
+    return new Promise((resolve) => this.#drained.push(resolve))
+  }
+
+  /** Ends every connection, those with an answer under way too. */
+  close(): void {
+    this.#server.close()
+    this.#server.closeAllConnections()
+  }
+
+  #onRequest(incoming: IncomingMessage, reply: ServerResponse): void {
+    const refusal = refusalOf(incoming.headers[SHARD_HEADER], this.#options.shardUid, this.#state)
+    if (refusal !== undefined) return refuse(reply, refusal)
+    this.#inFlight += 1
+    reply.once('close', () => this.#onDone())
+    this.#forward(incoming, reply)
+  }
+
+  #onDone(): void {
+    this.#inFlight -= 1
+    if (this.#inFlight === 0) for (const resolve of this.#drained.splice(0)) resolve()
+  }
+
+  #forward(incoming: IncomingMessage, reply: ServerResponse): void {
+    // A fresh connection each time: the engine may speak HTTP/1.0, and a kept one may die under a body that cannot be
+    // sent again. On loopback it costs some 50 µs.
+    const upstream = request({
+      host: '127.0.0.1',
+      port: this.#options.enginePort,
+      method: incoming.method ?? 'GET',
+      path: incoming.url ?? '/',
+      headers: passedOn(incoming.rawHeaders, 'close'),
+      agent: false,
+    })
+    upstream.on('response', (answer) => relay(answer, reply))
+    upstream.on('error', (error) => onUpstreamError(reply, error))
+    reply.once('close', () => {
+      if (!reply.writableFinished) upstream.destroy()
+    })
+    send(incoming, upstream)
+  }
+}
+
+/** The request's body; one without any ends at once. */
+function send(incoming: IncomingMessage, upstream: ClientRequest): void {
+  const hasBody =
+    incoming.headers['content-length'] !== undefined || incoming.headers['transfer-encoding'] !== undefined
+  if (hasBody) incoming.pipe(upstream)
+  else upstream.end()
+}
+
+function relay(answer: IncomingMessage, reply: ServerResponse): void {
+  reply.writeHead(answer.statusCode ?? 502, answer.statusMessage, passedOn(answer.rawHeaders))
+  // The head of a stream goes out before its first token; any other waits for its first bytes, one packet for both.
+  if (isEventStream(answer)) reply.flushHeaders()
+  const ending = new StreamEnding(answer)
+  answer.on('data', (chunk: Buffer) => {
+    ending.push(chunk)
+    if (!reply.write(chunk)) answer.pause()
+  })
+  reply.on('drain', () => answer.resume())
+  answer.on('end', () => {
+    if (answer.complete && ending.whole()) reply.end()
+    else reply.destroy()
+  })
+  answer.on('error', () => reply.destroy())
+}
+
+const isEventStream = (answer: IncomingMessage): boolean =>
+  answer.headers['content-type']?.startsWith('text/event-stream') === true
+
+/**
+ * HTTP/1.0 streams end with the connection, and so does a killed engine: only the stream's own last word tells them
+ * apart. A stream that the protocol bounds (chunks, length) needs no such look.
+ */
+class StreamEnding {
+  readonly #untold: boolean
+  #tail = ''
+
+  constructor(answer: IncomingMessage) {
+    const bounded = answer.headers['content-length'] !== undefined || answer.headers['transfer-encoding'] !== undefined
+    this.#untold = !bounded && isEventStream(answer) && answer.statusCode === 200
+  }
+
+  push(chunk: Buffer): void {
+    if (this.#untold) this.#tail = (this.#tail + chunk.subarray(-32).toString('latin1')).slice(-32)
+  }
+
+  whole(): boolean {
+    return !this.#untold || this.#tail.trimEnd().endsWith('[DONE]')
+  }
+}
+
+function onUpstreamError(reply: ServerResponse, error: Error): void {
+  if (reply.headersSent) return void reply.destroy()
+  refuse(reply, { status: 502, code: 'engine_unavailable', message: `the engine did not answer: ${error.message}` })
+}
+
+interface DoorRefusal {
+  readonly status: number
+  readonly code: string
+  readonly message: string
+}
+
+/** Pure: why this request does not pass. Another uid comes first: the caller's table is stale whatever our state. */
+export function refusalOf(
+  asked: string | readonly string[] | undefined,
+  shardUid: string,
+  state: DoorState,
+): DoorRefusal | undefined {
+  if (asked !== shardUid) {
+    const other = asked === undefined ? 'no shard' : `shard ${String(asked)}`
+    const message = `this is the door of shard ${shardUid}, the request names ${other}`
+    return { status: 421, code: 'wrong_shard', message }
+  }
+  if (state === 'NotReady') return { status: 503, code: 'shard_not_ready', message: 'the shard is not Ready yet' }
+  if (state === 'Draining') return { status: 503, code: 'shard_stopping', message: 'the shard is stopping' }
+  return undefined
+}
+
+function refuse(reply: ServerResponse, { status, code, message }: DoorRefusal): void {
+  if (reply.destroyed) return
+  const body = JSON.stringify({ error: { message, type: 'mctl_error', code } })
+  reply.writeHead(status, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) })
+  reply.end(body)
+}
+
+/** Raw header pairs without those of the hop: spelling, order and repeats stay. */
+export function passedOn(rawHeaders: readonly string[], connection?: 'close'): string[] {
+  const kept: string[] = connection === undefined ? [] : ['Connection', connection]
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const [name = '', value = ''] = [rawHeaders[i], rawHeaders[i + 1]]
+    if (!hopHeaders.has(name.toLowerCase())) kept.push(name, value)
+  }
+  return kept
+}

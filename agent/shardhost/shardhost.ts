@@ -1,0 +1,250 @@
+/**
+ * The life of one shard: engine started, watched until Ready, kept, stopped, its end written down. The host ends with
+ * its engine: exit.json and state.json are all that anybody needs afterwards.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
+import type { Clock, Timer } from '../../src/lib/clock.ts'
+import { sleep } from '../../src/lib/clock.ts'
+import { messageOf } from '../../src/lib/errors.ts'
+import { Door } from './door.ts'
+import type { RunningEngine } from './engine.ts'
+import { startEngine } from './engine.ts'
+import { LastLines } from './lines.ts'
+import { LogFile } from './logfile.ts'
+import type { EngineView } from './phase.ts'
+import { exitOf, onEvent, progressAgeSeconds, startingView } from './phase.ts'
+import type { EngineEvent, HostPhase, HostSpec, HostState, ToHost } from './protocol.ts'
+import { HOST_PID_TOKEN } from './protocol.ts'
+import { completeOneToken } from './readiness.ts'
+import { ControlSocket } from './socket.ts'
+import { writeExit, writeState } from './statefile.ts'
+
+const READY_RETRY_MS = 250
+const AGE_CHECK_MS = 1000
+/** Agents are told of a stall from here on, once a second; below it the age is noise. */
+const TOLD_AGE_SECONDS = 2
+const LOG_LINES_KEPT = 20
+/** Once the start deadline has passed, the engine has had its time. */
+const DEADLINE_GRACE_MS = 2000
+
+export interface HostSelf {
+  readonly pid: number
+  readonly startTime: string
+}
+
+interface Asked {
+  readonly reason: string
+  readonly message: string
+}
+
+export class Shardhost {
+  readonly #spec: HostSpec
+  readonly #self: HostSelf
+  readonly #clock: Clock
+  readonly #control: ControlSocket
+  readonly #log: LogFile
+  readonly #lastLines = new LastLines(LOG_LINES_KEPT)
+  readonly #door: Door | undefined
+  readonly #over = new AbortController()
+  #view: EngineView = startingView
+  #engine: RunningEngine | undefined
+  #exit: HostState['exit']
+  #asked: Asked | undefined
+  #killed = false
+  #termTimer: Timer | undefined
+  #killTimer: Timer | undefined
+  #termAtMs = Infinity
+  #killAtMs = Infinity
+  #graceMs = Infinity
+  #toldAge = 0
+  #onOver: () => void = () => {}
+
+  constructor(spec: HostSpec, self: HostSelf, clock: Clock) {
+    this.#spec = spec
+    this.#self = self
+    this.#clock = clock
+    this.#log = new LogFile(spec.logFile)
+    this.#control = new ControlSocket(spec.socketPath, {
+      state: () => this.#state(),
+      onMessage: (message) => this.#onMessage(message),
+    })
+    if (spec.door !== null) this.#door = new Door({ ...spec.door, shardUid: spec.shardUid })
+  }
+
+  /** Resolves when the engine has ended, the end is on disk and told, and door and socket are closed. */
+  async run(): Promise<void> {
+    const over = new Promise<void>((resolve) => (this.#onOver = resolve))
+    await this.#control.listen()
+    this.#changed()
+    await this.#start()
+    await over
+    this.#over.abort()
+    this.#door?.close()
+    await this.#control.close()
+    this.#log.close()
+  }
+
+  /** As the agent's Stop; what a signal to the host means. */
+  stop(message: Omit<ToHost & { type: 'Stop' }, 'type'>, reason = 'Stopped'): void {
+    if (this.#view.phase === 'Exited') return
+    this.#asked ??= { reason, message: message.reason }
+    this.#graceMs = Math.min(this.#graceMs, message.graceMs)
+    if (this.#view.phase !== 'Stopping') this.#enter('Stopping')
+    this.#door?.set('Draining')
+    this.#terminateAfter(message.drainMs ?? 0)
+  }
+
+  async #start(): Promise<void> {
+    try {
+      await this.#door?.listen()
+      this.#writeFiles()
+    } catch (error) {
+      return this.#end(null, null, { reason: 'ShardhostFailed', message: `before the start: ${messageOf(error)}` })
+    }
+    if (this.#asked !== undefined) return this.#end(null, null, this.#asked)
+    this.#engine = startEngine(this.#spec.engine, {
+      onOutput: (chunk) => this.#log.write(chunk),
+      onLine: (line) => this.#lastLines.push(line),
+      onEvent: (event) => this.#onEvent(event),
+      onEnd: (code, signal) => this.#end(code, signal, this.#asked),
+      onSpawnError: (error) =>
+        this.#end(null, null, { reason: 'EngineNotStarted', message: `start the engine: ${error.message}` }),
+    })
+    if (this.#engine === undefined) return
+    this.#note(`engine started, pid ${this.#engine.pid}: ${this.#spec.engine.argv.join(' ')}`)
+    this.#changed()
+    this.#clock.after(this.#spec.startupDeadlineMs, () => this.#onStartDeadline())
+    this.#watchProgress()
+  }
+
+  #writeFiles(): void {
+    for (const { path, content } of this.#spec.files ?? []) {
+      mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+      writeFileSync(path, content.replaceAll(`"${HOST_PID_TOKEN}"`, String(this.#self.pid)), { mode: 0o600 })
+    }
+  }
+
+  #onEvent(event: EngineEvent): void {
+    const before = this.#view
+    this.#view = onEvent(before, event, this.#clock.monotonicMs())
+    if (this.#view.phase !== before.phase) this.#changed()
+    if (this.#view.saidReady && !before.saidReady) void this.#becomeReady()
+  }
+
+  /** Other ranks are Ready when they say so; a leader when it has answered. Tries until it does, ends or is too late. */
+  async #becomeReady(): Promise<void> {
+    const { door } = this.#spec
+    while (door !== null && this.#view.phase === 'Loading') {
+      const problem = await completeOneToken(door.enginePort, door.servedName)
+      if (problem === undefined) break
+      this.#note(`ready, but a completion of one token failed: ${problem}`)
+      await sleep(this.#clock, READY_RETRY_MS, this.#over.signal)
+    }
+    if (this.#view.phase !== 'Loading') return
+    this.#door?.set('Open')
+    this.#enter('Ready')
+  }
+
+  #onStartDeadline(): void {
+    if (this.#view.phase !== 'Starting' && this.#view.phase !== 'Loading') return
+    const seconds = this.#spec.startupDeadlineMs / 1000
+    const what = this.#view.saidReady ? 'said ready but answered no completion' : `was still ${this.#view.phase}`
+    this.stop({ graceMs: DEADLINE_GRACE_MS, reason: `the engine ${what} after ${seconds} s` }, 'StartDeadline')
+  }
+
+  #terminateAfter(drainMs: number): void {
+    const now = this.#clock.monotonicMs()
+    this.#termAtMs = Math.min(this.#termAtMs, now + drainMs)
+    this.#termTimer?.cancel()
+    if (this.#termAtMs <= now) return this.#terminate()
+    this.#termTimer = this.#clock.after(this.#termAtMs - now, () => this.#terminate())
+    // Only the leader knows when the gang is idle; the others end with it.
+    void this.#door?.drained().then(() => this.#terminate())
+  }
+
+  #terminate(): void {
+    if (this.#view.phase === 'Exited') return
+    this.#termTimer?.cancel()
+    const now = this.#clock.monotonicMs()
+    if (this.#killAtMs === Infinity) this.#engine?.signal('SIGTERM')
+    this.#killAtMs = Math.min(this.#killAtMs, now + this.#graceMs)
+    this.#termAtMs = now
+    this.#killTimer?.cancel()
+    this.#killTimer = this.#clock.after(this.#killAtMs - now, () => {
+      this.#killed = true
+      this.#engine?.signal('SIGKILL')
+    })
+  }
+
+  #end(code: number | null, signal: NodeJS.Signals | null, asked: Asked | undefined): void {
+    if (this.#view.phase === 'Exited') return
+    this.#termTimer?.cancel()
+    this.#killTimer?.cancel()
+    const lastLogLine = this.#lastLines.lines().at(-1)
+    const { farewell, phase } = this.#view
+    this.#exit = exitOf({
+      code,
+      signal,
+      phase,
+      ...(farewell === undefined ? {} : { farewell }),
+      ...(lastLogLine === undefined ? {} : { lastLogLine }),
+      ...(asked === undefined ? {} : { asked: this.#killed ? unwilling(asked, this.#graceMs) : asked }),
+      atMs: this.#clock.nowMs(),
+    })
+    this.#note(`${this.#exit.reason}: ${this.#exit.message}`)
+    writeExit(this.#spec.dir, this.#exit)
+    this.#enter('Exited')
+    this.#onOver()
+  }
+
+  #onMessage(message: ToHost): void {
+    if (message.type === 'Stop') this.stop(message)
+  }
+
+  /** Tells of a stall once a second while it grows, and once when it is over. */
+  #watchProgress(): void {
+    this.#clock.after(AGE_CHECK_MS, () => {
+      if (this.#view.phase === 'Exited') return
+      const age = Math.floor(progressAgeSeconds(this.#view, this.#clock.monotonicMs()) ?? 0)
+      const told = age >= TOLD_AGE_SECONDS ? age : 0
+      if (told !== this.#toldAge) this.#control.tell(this.#state())
+      this.#toldAge = told
+      this.#watchProgress()
+    })
+  }
+
+  #enter(phase: HostPhase): void {
+    this.#view = { ...this.#view, phase }
+    this.#changed()
+  }
+
+  #changed(): void {
+    const state = this.#state()
+    writeState(this.#spec.dir, state)
+    this.#control.tell(state)
+  }
+
+  #state(): HostState {
+    const age = progressAgeSeconds(this.#view, this.#clock.monotonicMs())
+    return {
+      shardUid: this.#spec.shardUid,
+      hostPid: this.#self.pid,
+      hostStartTime: this.#self.startTime,
+      ...(this.#engine === undefined ? {} : { enginePid: this.#engine.pid, engineStartTime: this.#engine.startTime }),
+      phase: this.#view.phase,
+      ...(age === undefined ? {} : { progressAgeSeconds: age }),
+      ...(this.#exit === undefined ? {} : { exit: this.#exit }),
+      lastLogLines: this.#lastLines.lines(),
+    }
+  }
+
+  #note(text: string): void {
+    this.#log.write(`[mctl] ${new Date(this.#clock.nowMs()).toISOString()} ${text}\n`)
+  }
+}
+
+const unwilling = (asked: Asked, graceMs: number): Asked => ({
+  ...asked,
+  message: `${asked.message}; nothing ended within ${graceMs / 1000} s of SIGTERM`,
+})
