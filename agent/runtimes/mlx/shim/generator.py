@@ -25,6 +25,8 @@ class BoundedPromptCache(server.LRUPromptCache):
     def __init__(self, shard: Shard, max_size: int) -> None:
         super().__init__(max_size)
         self._shard = shard
+        if not hasattr(getattr(self, "_lru", None), "_lrus"):
+            shard.life.fail("LRUPromptCache has no _lru._lrus", UNSUPPORTED_BUILD)
 
     def insert_cache(self, model: Any, tokens: list[int], prompt_cache: list[Any], **kwargs: Any) -> None:
         super().insert_cache(model, tokens, prompt_cache, **kwargs)

@@ -88,11 +88,12 @@ def record_loaded_names() -> set[str]:
 
 
 def pass_split(ours: list[int]) -> None:
-    """mlx-lm can divide layers unevenly, but its server has no flag for it."""
+    """mlx-lm can divide layers unevenly, but its server has no flag for it. Ours wins over a division that an architecture
+    makes up by itself (bailing_hybrid does)."""
     original = PipelineMixin.pipeline
 
     def pipeline(self: Any, group: Any, split: list[int] | None = None) -> None:
-        original(self, group, split or ours)
+        original(self, group, ours)
 
     PipelineMixin.pipeline = pipeline
 
@@ -152,24 +153,38 @@ class PinnedModelProvider(server.ModelProvider):
 def warm_up(model: Any, shard: Shard) -> int:
     """One token through the model, on all ranks together: what cannot compute fails now and not at a client's request.
 
-    Learns the width of the head and what a token of KV cache really costs, and from that how much the budget holds.
-    Returns the bytes per token on this rank.
+    Learns the width of the head and what KV cache really costs, and from that how many tokens the budget holds and how
+    many requests at once. Returns the bytes per token on this rank.
     """
     cache = make_prompt_cache(model)
     logits = model(mx.array([[0]]), cache=cache)
     mx.eval(logits)
     shard.head_ids = logits.shape[-1]
-    bytes_per_token = -(-sum(c.nbytes for c in cache) // KV_STEP)
-    shard.kv_tokens = _agree(_budget_tokens(shard.config, bytes_per_token), shard.config)
-    affordable = shard.kv_tokens // shard.config.context_tokens
-    shard.slots.limit = max(1, min(shard.config.concurrency, affordable))
+    fixed, bytes_per_token = cache_cost(cache, shard.config.context_tokens)
+    shard.kv_tokens = _agree(_budget_tokens(shard.config, fixed, bytes_per_token), shard.config)
+    shard.slots.limit = max(1, min(shard.config.concurrency, shard.kv_tokens // shard.config.context_tokens))
     return bytes_per_token
 
 
-def _budget_tokens(config: Config, bytes_per_token: int) -> int:
+def cache_cost(cache: list[Any], context_tokens: int) -> tuple[int, int]:
+    """Bytes per sequence and bytes per token of it, from the caches after one token."""
+    fixed = growing = 0
+    for part in (part for c in cache for part in getattr(c, "caches", (c,))):
+        window = getattr(part, "max_size", None)
+        if not hasattr(part, "step"):
+            # The state of a recurrent layer: it never grows.
+            fixed += part.nbytes
+        elif window:
+            fixed += part.nbytes // min(KV_STEP, window) * min(window, context_tokens)
+        else:
+            growing += part.nbytes
+    return fixed, -(-growing // KV_STEP)
+
+
+def _budget_tokens(config: Config, fixed: int, bytes_per_token: int) -> int:
     if config.kv_budget_bytes is None or bytes_per_token == 0:
         return config.concurrency * config.context_tokens
-    return config.kv_budget_bytes // bytes_per_token
+    return max(0, config.kv_budget_bytes - config.concurrency * fixed) // bytes_per_token
 
 
 def _agree(tokens: int, config: Config) -> int:

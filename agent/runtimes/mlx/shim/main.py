@@ -71,7 +71,7 @@ def run(shard: Shard) -> None:
     watch.stop_on_signals(life)
     start_heartbeat(life, shard.progress, config.startup_deadline_seconds)
     life.emit("loading")
-    limit_memory(config)
+    prepare_device(config)
     take_hold(shard)
     serve(config)
 
@@ -107,10 +107,13 @@ def join(shard: Shard) -> None:
     life.emit("joined", world=config.world_size, s=life.seconds())
 
 
-def limit_memory(config: Config) -> None:
+def prepare_device(config: Config) -> None:
     """mlx would keep freed buffers up to the whole budget of the GPU, and mlx-lm would wire that much."""
     import mlx.core as mx
 
+    if not mx.metal.is_available():
+        # On a CPU mlx compiles with g++ at first use: 2 to 4 s in the middle of a request, and nothing is faster after.
+        mx.disable_compile()
     mx.set_cache_limit(CACHE_LIMIT_BYTES)
     if config.memory_limit_bytes is not None:
         mx.set_memory_limit(config.memory_limit_bytes)
