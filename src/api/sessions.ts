@@ -1,0 +1,15 @@
+/** What the server's node sessions know and the store must not: who is in contact, and the live memory of heartbeats. */
+
+export interface NodeSessions {
+  /**
+   * When anything was last heard from the node's agent, in the clock's monotonic ms; undefined: never since this server
+   * started. Stays what it was when the session ends.
+   */
+  lastSeenMs(node: string): number | undefined
+  /** Its session of now has said Synced: it runs exactly its bound shards. False without a session. */
+  synced(node: string): boolean
+  /** node → live headroom in bytes from heartbeats; nodes that report none are not in it. */
+  headroomBytes(): ReadonlyMap<string, number>
+  /** Called with the node's name when a session opens, says Synced or ends; the answer unsubscribes. */
+  onChange(listener: (node: string) => void): () => void
+}
