@@ -1,0 +1,25 @@
+/** What executors act on: the processes, and the agent's notes about shards. */
+import type { ShardExit } from '../../src/api/shard.ts'
+import type { Hosts } from '../hosts.ts'
+import type { ShardNotes, StopLimits } from '../plan.ts'
+
+/** The notes as their owner sees them. */
+export interface Notes extends ShardNotes {
+  readonly failures: Map<string, ShardExit>
+  readonly stopsAsked: Map<string, StopLimits>
+  readonly started: Set<string>
+  readonly busy: Set<string>
+}
+
+export const emptyNotes = (): Notes => ({
+  failures: new Map(),
+  stopsAsked: new Map(),
+  started: new Set(),
+  busy: new Set(),
+})
+
+export interface ExecutorDoors {
+  readonly hosts: Hosts
+  readonly notes: Notes
+  readonly clusterUid: () => string
+}

@@ -1,0 +1,7 @@
+/** Takes ports and writes the handle: from then on the shard is Prepared, also for an agent that restarts. */
+import type { ActionArgs } from '../plan.ts'
+import type { ExecutorDoors } from './doors.ts'
+
+export async function prepareShard(doors: ExecutorDoors, args: ActionArgs['prepareShard']): Promise<void> {
+  await doors.hosts.prepare(args.shard, doors.clusterUid(), args.modelDir)
+}

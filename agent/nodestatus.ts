@@ -1,0 +1,114 @@
+/** What the agent says of its own Node. Pure; figures that change all the time are in heartbeats, not here. */
+import type { ConditionUpdate } from '../src/api/conditions.ts'
+import { setConditions } from '../src/api/conditions.ts'
+import type { Condition } from '../src/api/meta.ts'
+import type { EngineInfo, NodeModel, NodeStatus } from '../src/api/node.ts'
+import { quantityOf } from '../src/lib/quantity.ts'
+import type { LocalModel } from './models.ts'
+import type { MachineFacts } from './observe/facts.ts'
+
+/** What the engines' probes found. A missing engine comes with what to do about it. */
+export interface EngineReport {
+  readonly engines: readonly EngineInfo[]
+  readonly missing: readonly { readonly engine: string; readonly remedy: string }[]
+}
+
+export interface NodeStatusInput {
+  readonly facts: MachineFacts
+  readonly engines: EngineReport
+  readonly models: readonly LocalModel[] | undefined
+  readonly agentVersion: string
+  /** Where this node's shards listen. */
+  readonly address: string
+  /** Conditions that were reported before: their times stay while they do not flip. */
+  readonly conditions: readonly Condition[]
+  readonly nowMs: number
+}
+
+export type NodeReport = Pick<NodeStatus, 'nodeInfo' | 'capacity' | 'engines' | 'models' | 'addresses' | 'conditions'>
+
+/** The agent's part of Node.status: equal inputs give equal reports, so that only changes are written. */
+export function nodeReport(input: NodeStatusInput): NodeReport {
+  const { facts, engines, models, agentVersion, address } = input
+  const gpuMemory = facts.gpuMemoryBytes
+  return {
+    nodeInfo: {
+      chip: facts.chip,
+      ...(facts.gpuCores === undefined ? {} : { gpuCores: facts.gpuCores }),
+      ...(facts.osVersion === undefined ? {} : { osVersion: facts.osVersion }),
+      ...(facts.hardwareModel === undefined ? {} : { hardwareModel: facts.hardwareModel }),
+      agentVersion,
+      bootId: facts.bootId,
+      simulated: facts.simulated === true,
+    },
+    capacity: {
+      memory: quantityOf(facts.memoryBytes),
+      ...(gpuMemory === undefined ? {} : { gpuMemory: quantityOf(gpuMemory) }),
+    },
+    engines: engines.engines,
+    ...(models === undefined ? {} : { models: models.map(modelReport) }),
+    addresses: [{ type: 'Internal', address }],
+    conditions: setConditions(input.conditions, conditionsOf(input), input.nowMs),
+  }
+}
+
+const modelReport = ({ source, digest, state, sizeBytes }: LocalModel): NodeModel => ({
+  source,
+  ...(digest === undefined ? {} : { digest }),
+  state,
+  ...(sizeBytes === undefined ? {} : { sizeBytes }),
+})
+
+/** A disk with less than 5 % free, or less than 2 GiB, is under pressure: logs and models need room. */
+const DISK_FREE_SHARE = 0.05
+const DISK_FREE_BYTES = 2 * 2 ** 30
+
+function conditionsOf({ facts, engines }: NodeStatusInput): readonly ConditionUpdate[] {
+  const pressed = facts.pressure === 'Warn' || facts.pressure === 'Critical'
+  const free = facts.diskFreeBytes
+  const diskFull =
+    free !== undefined && (free < DISK_FREE_BYTES || free < DISK_FREE_SHARE * (facts.diskTotalBytes ?? free))
+  const [missing] = engines.missing
+  return [
+    {
+      type: 'MemoryPressure',
+      status: pressed ? 'True' : 'False',
+      reason: pressed ? 'MemoryShort' : 'MemorySufficient',
+      message: pressed ? `the system says that memory is short (${facts.pressure})` : 'the system has memory to give',
+    },
+    {
+      type: 'DiskPressure',
+      status: diskFull ? 'True' : 'False',
+      reason: diskFull ? 'DiskShort' : 'DiskSufficient',
+      message: diskFull ? 'the volume of the data folder is nearly full: free some of it' : 'the disk has room',
+    },
+    {
+      type: 'EngineMissing',
+      status: missing === undefined ? 'False' : 'True',
+      reason: missing === undefined ? 'EnginesFound' : 'EngineNotFound',
+      message:
+        missing === undefined
+          ? 'every engine that this agent can run was found'
+          : engines.missing.map((m) => `${m.engine}: ${m.remedy}`).join('; '),
+    },
+  ]
+}
+
+/** Optional figures that a merge patch must take away by name, or those of an earlier start would stay. */
+const optional = { nodeInfo: ['gpuCores', 'osVersion', 'hardwareModel'], capacity: ['gpuMemory'] } as const
+
+/** The merge patch between two reports, by whole fields; undefined when they are equal. */
+export function nodePatch(
+  held: NodeReport | undefined,
+  now: NodeReport,
+): Readonly<Record<string, unknown>> | undefined {
+  const changes = Object.entries(now).filter(
+    ([field, value]) => JSON.stringify(value) !== JSON.stringify(held?.[field as keyof NodeReport]),
+  )
+  return changes.length === 0 ? undefined : Object.fromEntries(changes.map(([f, value]) => [f, withNulls(f, value)]))
+}
+
+function withNulls(field: string, value: unknown): unknown {
+  if (field !== 'nodeInfo' && field !== 'capacity') return value
+  return { ...Object.fromEntries(optional[field].map((key) => [key, null])), ...(value as object) }
+}

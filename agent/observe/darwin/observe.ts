@@ -1,0 +1,68 @@
+/** macOS: a handful of its commands. Fixed facts cost a second once; live ones are two quick calls. */
+import type { FixedFacts, LiveFacts, MachineDoors, OwnEngines } from '../facts.ts'
+import { HEADROOM_RESERVE_BYTES } from '../facts.ts'
+import {
+  bootTimeSeconds,
+  displayGpuCores,
+  hardware,
+  ioregGpuCores,
+  memoryPressure,
+  osVersion,
+  pressureLevel,
+  sysctlNumber,
+  sysctlValues,
+  vmStatBytes,
+} from './parse.ts'
+
+export async function observeFixed(doors: MachineDoors): Promise<FixedFacts> {
+  const [swVers = '', sysctl = '', ioreg = ''] = await Promise.all([
+    doors.runText('sw_vers', []),
+    doors.runText('sysctl', ['machdep.cpu.brand_string', 'hw.memsize', 'hw.model', 'kern.boottime']),
+    doors.runText('ioreg', ['-r', '-d', '1', '-w', '0', '-c', 'IOAccelerator']),
+  ])
+  const values = sysctlValues(sysctl)
+  const profile =
+    values.has('machdep.cpu.brand_string') && values.has('hw.model')
+      ? {}
+      : hardware((await doors.runText('system_profiler', ['-json', 'SPHardwareDataType'])) ?? '')
+  const gpuCores =
+    ioregGpuCores(ioreg) ??
+    displayGpuCores((await doors.runText('system_profiler', ['-json', 'SPDisplaysDataType'])) ?? '')
+  const version = osVersion(swVers)
+  const model = values.get('hw.model') ?? profile.model
+  const bootSeconds = bootTimeSeconds(values.get('kern.boottime') ?? '')
+  return {
+    chip: values.get('machdep.cpu.brand_string') ?? profile.chip ?? 'unknown',
+    memoryBytes: sysctlNumber(values, 'hw.memsize') ?? (await memoryFromPressure(doors)) ?? 0,
+    bootId: `boot-${bootSeconds ?? 'unknown'}`,
+    ...(gpuCores === undefined ? {} : { gpuCores }),
+    ...(version === undefined ? {} : { osVersion: version }),
+    ...(model === undefined ? {} : { hardwareModel: model }),
+  }
+}
+
+const memoryFromPressure = async (doors: MachineDoors): Promise<number | undefined> =>
+  memoryPressure((await doors.runText('memory_pressure', ['-Q'])) ?? '')?.memoryBytes
+
+/**
+ * What others hold for good is wired memory and the compressor; file cache and idle pages can be had. MLX wires its
+ * weights, so the bytes bound by our loaded engines are taken out of the wired ones.
+ */
+export async function observeLive(doors: MachineDoors, own: OwnEngines, memoryBytes: number): Promise<LiveFacts> {
+  const [vmStat = '', sysctl = ''] = await Promise.all([
+    doors.runText('vm_stat', []),
+    doors.runText('sysctl', ['kern.memorystatus_vm_pressure_level']),
+  ])
+  const pressure = pressureLevel(sysctlNumber(sysctlValues(sysctl), 'kern.memorystatus_vm_pressure_level'))
+  const wired = vmStatBytes(vmStat, 'Pages wired down')
+  const compressor = vmStatBytes(vmStat, 'Pages occupied by compressor') ?? 0
+  const headroom = wired === undefined ? undefined : headroomBytes(memoryBytes, wired, compressor, own.loadedBytes)
+  return {
+    ...(headroom === undefined ? {} : { headroomBytes: headroom }),
+    ...(pressure === undefined ? {} : { pressure }),
+  }
+}
+
+/** RAM − wired by others − compressor − 1 GiB, never negative. */
+export const headroomBytes = (memory: number, wired: number, compressor: number, ownLoaded: number): number =>
+  Math.max(0, memory - Math.max(0, wired - ownLoaded) - compressor - HEADROOM_RESERVE_BYTES)

@@ -1,0 +1,26 @@
+/** The observer of this platform: fixed facts once, live ones at each call. */
+import * as darwin from './darwin/observe.ts'
+import type { FixedFacts, MachineDoors, Observe } from './facts.ts'
+import * as linux from './linux/observe.ts'
+
+export interface ObserverOptions {
+  readonly platform: NodeJS.Platform
+  readonly doors: MachineDoors
+  /** The volume of this folder is the one whose filling matters. */
+  readonly dataDir: string
+}
+
+/** On another platform than macOS the Linux way is taken; what it lacks reads as unknown. */
+export function createObserver({ platform, doors, dataDir }: ObserverOptions): Observe {
+  let fixed: Promise<FixedFacts> | undefined
+  return async (own) => {
+    fixed ??= platform === 'darwin' ? darwin.observeFixed(doors) : linux.observeFixed(doors)
+    const facts = await fixed
+    const [live, volume] = await Promise.all([
+      platform === 'darwin' ? darwin.observeLive(doors, own, facts.memoryBytes) : linux.observeLive(doors, own),
+      doors.volume(dataDir),
+    ])
+    const disk = volume === undefined ? {} : { diskFreeBytes: volume.freeBytes, diskTotalBytes: volume.totalBytes }
+    return { ...facts, ...live, ...disk }
+  }
+}

@@ -1,0 +1,311 @@
+/**
+ * What this node does next, decided from what is wanted, what is true here, and the time: pure, level-based, repeated
+ * after every change. `executors/` carry the actions out and make no choices.
+ */
+import type { Shard, ShardExit } from '../src/api/shard.ts'
+import type { LocalShard } from './hosts.ts'
+import type { LocalModel } from './models.ts'
+
+/** One list of actions: a new one does not compile without its executor. */
+export interface ActionArgs {
+  /** Drain, SIGTERM, grace, SIGKILL; the end is a change of the local shard. */
+  readonly stopShard: {
+    readonly shardUid: string
+    readonly shardName: string
+    readonly limits: StopLimits
+    readonly reason: StopReason
+  }
+  /** Frees what an ended or never started shard holds. */
+  readonly forgetShard: { readonly shardUid: string; readonly shardName: string }
+  /** The shard is lost for this epoch: remember why, and never try it again in place. */
+  readonly failShard: { readonly shardUid: string; readonly shardName: string; readonly exit: ShardExit }
+  /** Takes ports and writes the handle. */
+  readonly prepareShard: { readonly shard: Shard; readonly modelDir: string | undefined }
+  readonly startShard: { readonly shard: Shard }
+}
+export type ActionKind = keyof ActionArgs
+export type ActionOf<K extends ActionKind> = { readonly [P in K]: { readonly kind: P } & ActionArgs[P] }[K]
+export type Action = ActionOf<ActionKind>
+
+/** How long a stop may take (DESIGN §10a). */
+export interface StopLimits {
+  /** The leader answers what it has taken, and takes nothing new. */
+  readonly drainMs: number
+  /** From SIGTERM to SIGKILL. */
+  readonly graceMs: number
+}
+export const PLANNED_STOP: StopLimits = { drainMs: 60_000, graceMs: 30_000 }
+/** After a rank's failure nobody can use what the others would still say. */
+export const STOP_AFTER_FAILURE: StopLimits = { drainMs: 0, graceMs: 10_000 }
+
+export type StopReason = 'Deleted' | 'GroupFailed' | 'ShardFailed' | 'NotInList' | 'AgentStopping'
+
+/** Nothing to do yet for this shard, and why. */
+export interface Wait {
+  readonly shardUid: string
+  readonly shardName: string
+  readonly reason:
+    | 'Busy'
+    | 'ForeignShard'
+    | 'ListNotRead'
+    | 'ModelsNotScanned'
+    | 'OtherEpochAlive'
+    | 'Rendezvous'
+    | 'ServerTimeUnknown'
+    | 'Stopping'
+  readonly message: string
+}
+
+/** What the agent's memory knows of shards beyond hosts and list; lost with the agent, and then found out anew. */
+export interface ShardNotes {
+  /** Why a shard can never run here, until its next epoch is another shard. */
+  readonly failures: ReadonlyMap<string, ShardExit>
+  /** Stops that were asked for. */
+  readonly stopsAsked: ReadonlyMap<string, StopLimits>
+  /** Starts that succeeded; the host may not have spoken yet. */
+  readonly started: ReadonlySet<string>
+  /** Shards that an executor works on right now. */
+  readonly busy: ReadonlySet<string>
+}
+
+export interface NodeObservation extends ShardNotes {
+  /** The cluster that this agent obeys; '' before it ever met one. */
+  readonly clusterUid: string
+  readonly local: readonly LocalShard[]
+  /** undefined: the first scan of the models folder has not ended. */
+  readonly models: readonly LocalModel[] | undefined
+  /** The server's clock as this node reckons it; undefined before the first Welcome. */
+  readonly serverNowMs: number | undefined
+}
+
+export interface NodePlan {
+  readonly actions: readonly Action[]
+  readonly waits: readonly Wait[]
+  /** The list was read, and nothing of this cluster is alive that is not in it: the node may be Ready. */
+  readonly fenced: boolean
+}
+
+/** The group's controller may say on a Shard that it deletes why it does: `GroupFailed` shortens the stop. */
+export const STOP_REASON_ANNOTATION = 'mctl.dev/stop-reason'
+
+/** A process of this shard lives, or was started and has not spoken yet. */
+export function isAlive(local: LocalShard, started: ReadonlySet<string>): boolean {
+  if (local.lost === true) return false
+  if (local.state !== undefined) return local.state.phase !== 'Exited'
+  return local.started === true || started.has(local.shardUid)
+}
+
+/**
+ * The next actions of this node, stops first. `desired` is the full list of own shards, or undefined as long as it was
+ * never read to its end: then nothing is stopped or started. Times: `nowMs` is the agent's clock and only stamps exits.
+ */
+export function planNode(desired: readonly Shard[] | undefined, observation: NodeObservation, nowMs: number): NodePlan {
+  if (desired === undefined) {
+    const waits = observation.local.map((l) => waitFor(l, 'ListNotRead', 'the list of own shards was not read yet'))
+    return { actions: [], waits, fenced: false }
+  }
+
+  const wanted = new Map(desired.map((shard) => [shard.metadata.uid, shard]))
+  const localByUid = new Map(observation.local.map((local) => [local.shardUid, local]))
+  const strangers = observation.local.filter((local) => !wanted.has(local.shardUid))
+  const steps = [
+    ...strangers.map((local) => planStranger(local, observation)),
+    // Newer epochs first: of two epochs of one group that could start in this pass, the newer one does.
+    ...[...desired]
+      .sort((a, b) => b.spec.epoch - a.spec.epoch || compare(a.metadata.name, b.metadata.name))
+      .map((shard) => planShard({ shard, local: localByUid.get(shard.metadata.uid), desired, observation, nowMs })),
+  ].filter((step) => step !== undefined)
+
+  const { actions, waits } = holdBackRivals(steps, desired, observation)
+  const fenced = !strangers.some((local) => isAlive(local, observation.started) && isOurs(local, observation))
+  return { actions: inOrder(actions), waits, fenced }
+}
+
+type Step = Action | Wait
+const isWait = (step: Step): step is Wait => !('kind' in step)
+
+const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
+const isOurs = (local: LocalShard, { clusterUid }: NodeObservation): boolean => local.clusterUid === clusterUid
+
+const order: readonly ActionKind[] = ['stopShard', 'failShard', 'forgetShard', 'startShard', 'prepareShard']
+const inOrder = (actions: readonly Action[]): readonly Action[] =>
+  [...actions].sort((a, b) => order.indexOf(a.kind) - order.indexOf(b.kind))
+
+/** The fence: what is not in the list ends and is forgotten; what belongs to another cluster is not ours to touch. */
+function planStranger(local: LocalShard, observation: NodeObservation): Step | undefined {
+  if (!isOurs(local, observation))
+    return waitFor(local, 'ForeignShard', `the shard belongs to another cluster (${local.clusterUid})`)
+  if (isAlive(local, observation.started)) return stop(local, PLANNED_STOP, 'NotInList', observation)
+  if (observation.busy.has(local.shardUid)) return waitFor(local, 'Busy', 'an action on it has not ended')
+  return { kind: 'forgetShard', shardUid: local.shardUid, shardName: local.shardName }
+}
+
+interface ShardInput {
+  readonly shard: Shard
+  readonly local: LocalShard | undefined
+  readonly desired: readonly Shard[]
+  readonly observation: NodeObservation
+  readonly nowMs: number
+}
+
+/** One wanted shard: stop it, give it up, prepare it, start it, or leave it as it is. */
+function planShard(input: ShardInput): Step | undefined {
+  const { shard, local, observation } = input
+  const alive = local !== undefined && isAlive(local, observation.started)
+  if (shard.metadata.deletionTimestamp !== undefined) {
+    if (!alive) return undefined
+    return groupFailed(input)
+      ? stop(local, STOP_AFTER_FAILURE, 'GroupFailed', observation)
+      : stop(local, PLANNED_STOP, 'Deleted', observation)
+  }
+  if (isOver(shard, observation)) return alive ? stop(local, STOP_AFTER_FAILURE, 'ShardFailed', observation) : undefined
+  if (alive || local?.state !== undefined || local?.lost === true) return undefined
+  if (observation.busy.has(shard.metadata.uid)) return waitFor(ofShard(shard), 'Busy', 'an action on it has not ended')
+  return local === undefined ? planPrepare(input) : planStart(input)
+}
+
+/** A shard that failed is never restarted in place: its group re-forms, and the next epoch is another shard. */
+const isOver = (shard: Shard, { failures }: NodeObservation): boolean =>
+  failures.has(shard.metadata.uid) || shard.status?.phase === 'Failed' || shard.status?.phase === 'Stopped'
+
+function planPrepare({ shard, observation, nowMs }: ShardInput): Step {
+  const phase = shard.status?.phase ?? 'Pending'
+  if (phase !== 'Pending' && phase !== 'Fetching')
+    return fail(
+      shard,
+      'ShardhostLost',
+      `the shard was ${phase}, and this node holds no process and no handle of it`,
+      nowMs,
+    )
+  const model = findModel(shard, observation.models)
+  if (model.kind === 'Unknown') return waitFor(ofShard(shard), 'ModelsNotScanned', 'the models folder is being read')
+  if (model.kind === 'Refused') return fail(shard, model.reason, model.message, nowMs)
+  return { kind: 'prepareShard', shard, modelDir: model.dir }
+}
+
+function planStart({ shard, observation, nowMs }: ShardInput): Step {
+  const phase = shard.status?.phase ?? 'Pending'
+  if (phase === 'Starting' || phase === 'Loading' || phase === 'Ready' || phase === 'Stopping')
+    return fail(shard, 'ShardhostLost', `the shard was ${phase}, and its shardhost is gone without a trace`, nowMs)
+  const { rendezvous } = shard.spec
+  if (rendezvous === null) return waitFor(ofShard(shard), 'Rendezvous', 'not every rank of the group is Prepared')
+  const { serverNowMs } = observation
+  if (serverNowMs === undefined) return waitFor(ofShard(shard), 'ServerTimeUnknown', 'the server has not told its time')
+  const lateMs = serverNowMs - rendezvous.startByMs
+  if (lateMs > 0)
+    return fail(
+      shard,
+      'StartWindowMissed',
+      `the rank had to start ${Math.ceil(lateMs)} ms earlier (server time)`,
+      nowMs,
+    )
+  return { kind: 'startShard', shard }
+}
+
+/** Is the shard deleted because its group failed? The controller says so, or a rank on this node did. */
+function groupFailed({ shard, desired, observation }: ShardInput): boolean {
+  if (shard.metadata.annotations?.[STOP_REASON_ANNOTATION] === 'GroupFailed') return true
+  const ranks = desired.filter((s) => groupOf(s) === groupOf(shard) && s.spec.epoch === shard.spec.epoch)
+  return ranks.some((s) => s.status?.phase === 'Failed' || observation.failures.has(s.metadata.uid))
+}
+
+/** A stop is asked for once, and again only with less time. */
+function stop(local: LocalShard, limits: StopLimits, reason: StopReason, observation: NodeObservation): Step {
+  const asked = observation.stopsAsked.get(local.shardUid)
+  const underway = asked === undefined ? local.state?.phase === 'Stopping' : totalMs(asked) <= totalMs(limits)
+  return underway
+    ? waitFor(local, 'Stopping', 'the engine is stopping')
+    : { kind: 'stopShard', shardUid: local.shardUid, shardName: local.shardName, limits, reason }
+}
+
+const totalMs = ({ drainMs, graceMs }: StopLimits): number => drainMs + graceMs
+
+const groupOf = (shard: Shard): string => `${shard.metadata.namespace ?? ''}/${shard.spec.group}`
+
+/** `<group>-e<epoch>-<rank>`: all that a shard which is no longer in the list tells about itself. */
+const namePattern = /^(?<group>.+)-e(?<epoch>\d+)-\d+$/
+
+/**
+ * Never two epochs of a group alive on one node: a start waits while another epoch of its group lives here or is being
+ * started. `steps` come newest epoch first, so the newer of two startable epochs wins.
+ */
+function holdBackRivals(steps: readonly Step[], desired: readonly Shard[], observation: NodeObservation) {
+  const running = runningEpochs(desired, observation)
+  const actions: Action[] = []
+  const waits: Wait[] = []
+  for (const step of steps) {
+    if (isWait(step)) waits.push(step)
+    else if (step.kind !== 'startShard') actions.push(step)
+    else {
+      const { group, epoch } = step.shard.spec
+      const rival = running.find((r) => r.epoch !== epoch && (r.group === groupOf(step.shard) || r.group === group))
+      if (rival === undefined) {
+        running.push({ group: groupOf(step.shard), epoch })
+        actions.push(step)
+      } else waits.push(waitFor(ofShard(step.shard), 'OtherEpochAlive', `epoch ${rival.epoch} of the group lives here`))
+    }
+  }
+  return { actions, waits }
+}
+
+/** Groups with a live process here. Of a shard that left the list only the name is known, so its group has no namespace. */
+function runningEpochs(desired: readonly Shard[], observation: NodeObservation): { group: string; epoch: number }[] {
+  const wanted = new Map(desired.map((shard) => [shard.metadata.uid, shard]))
+  const running = observation.local.filter((l) => isAlive(l, observation.started) || observation.busy.has(l.shardUid))
+  return running.flatMap((local) => {
+    const shard = wanted.get(local.shardUid)
+    if (shard !== undefined) return [{ group: groupOf(shard), epoch: shard.spec.epoch }]
+    const { group, epoch } = namePattern.exec(local.shardName)?.groups ?? {}
+    return group === undefined ? [] : [{ group, epoch: Number(epoch) }]
+  })
+}
+
+type FoundModel =
+  | { readonly kind: 'Unknown' }
+  | { readonly kind: 'Found'; readonly dir: string | undefined }
+  | { readonly kind: 'Refused'; readonly reason: string; readonly message: string }
+
+/** The verified folder of a shard's model. A shard without a source is of a shape only and needs no files. */
+export function findModel(shard: Shard, models: readonly LocalModel[] | undefined): FoundModel {
+  const { source, digest } = shard.spec.model
+  if (source === undefined) return { kind: 'Found', dir: undefined }
+  if (models === undefined) return { kind: 'Unknown' }
+  const model = models.find((m) => m.source === source)
+  if (model === undefined)
+    return {
+      kind: 'Refused',
+      reason: 'ModelNotPresent',
+      message: source.startsWith('file:')
+        ? `${source} is not in the models folder of this node: put a folder ${source.slice(5)} with config.json and safetensors there`
+        : `this node holds no files of ${source}, and this agent fetches no models: put them into its models folder and deploy file:NAME`,
+    }
+  if (model.state === 'Fetching') return { kind: 'Unknown' }
+  if (model.state === 'Corrupt')
+    return {
+      kind: 'Refused',
+      reason: 'ModelInvalid',
+      message: `${source}: ${model.problem ?? 'its files are not whole'}`,
+    }
+  if (digest !== undefined && model.digest !== digest)
+    return {
+      kind: 'Refused',
+      reason: 'ModelDigestMismatch',
+      message: `${source} on this node has digest ${model.digest ?? 'unknown'}, the deployment was planned with ${digest}`,
+    }
+  return { kind: 'Found', dir: model.dir }
+}
+
+const ofShard = (shard: Shard) => ({ shardUid: shard.metadata.uid, shardName: shard.metadata.name })
+
+const waitFor = (of: { shardUid: string; shardName: string }, reason: Wait['reason'], message: string): Wait => ({
+  shardUid: of.shardUid,
+  shardName: of.shardName,
+  reason,
+  message,
+})
+
+const fail = (shard: Shard, reason: string, message: string, nowMs: number): ActionOf<'failShard'> => ({
+  kind: 'failShard',
+  ...ofShard(shard),
+  exit: { reason, message, atMs: nowMs },
+})
