@@ -15,6 +15,8 @@ import { event, setStatus, soonest } from './actions.ts'
 export const NOT_READY_AFTER_MS = 20_000
 /** After a start of the control plane every agent must first find its way back. */
 export const START_GRACE_MS = 60_000
+/** A session that fell silent may go on without a word of its opening: its heartbeats tell. */
+const RETURN_LOOK_MS = 5_000
 
 /** Ages in monotonic ms, so that a jump of the wall clock turns no node NotReady. */
 export interface NodeContact {
@@ -83,12 +85,12 @@ function readiness({ node, contact }: NodeLifeInput): ConditionUpdate {
   return { type, status: 'Unknown', reason: 'NodeSilent', message }
 }
 
-/** Ms until silence alone could change the answer. */
+/** Ms until time alone could change the answer: silence that grows too long, or heartbeats that come again. */
 function nextLookMs({ contact }: NodeLifeInput, ready: boolean): number | undefined {
   const graceMs = START_GRACE_MS - contact.startedAgoMs
   if (ready && contact.syncedAgoMs !== undefined && fresh(contact.syncedAgoMs))
     return NOT_READY_AFTER_MS - contact.syncedAgoMs + 1
-  if (contact.seenAgoMs !== undefined && fresh(contact.seenAgoMs)) return NOT_READY_AFTER_MS - contact.seenAgoMs + 1
+  if (contact.seenAgoMs !== undefined) return RETURN_LOOK_MS
   return graceMs > 0 ? graceMs : undefined
 }
 

@@ -1,0 +1,65 @@
+/** The loop of ModelDeployments. Those that wait are looked at again whenever nodes, models or free bytes change. */
+import { findCondition, isTrue } from '../api/conditions.ts'
+import type { MctlObject } from '../api/meta.ts'
+import type { ModelDeployment } from '../api/modeldeployment.ts'
+import type { Node } from '../api/node.ts'
+import { isBeingDeleted } from '../planner/actions.ts'
+import { planDeployment } from '../planner/deployment.ts'
+import type { Change, Snapshot } from '../store/store.ts'
+import type { ControllerDoors, Loop } from './controller.ts'
+import { keyFor, ownerKeys, reconcileObject, sayRefused } from './controller.ts'
+import { isOfKind, sameButBound } from './changes.ts'
+
+export const modelDeploymentLoop = (doors: ControllerDoors): Loop => ({
+  name: 'modeldeployment',
+  allKeys: (snapshot) => byUrgency(snapshot.list('ModelDeployment')).map(keyFor),
+  keysOf,
+  reconcile: (key) =>
+    reconcileObject(doors, 'ModelDeployment', key, (deployment, world, nowMs) =>
+      planDeployment(world, deployment, nowMs, doors.gatewayUrl()),
+    ),
+  refused: (key, error) =>
+    sayRefused(doors, 'ModelDeployment', key, {
+      type: 'Valid',
+      status: 'False',
+      reason: 'Invalid',
+      message: error.message,
+    }),
+})
+
+function keysOf(change: Change, snapshot: Snapshot): readonly string[] {
+  const { object, previous } = change
+  if (isOfKind(object, 'ModelDeployment')) return [keyFor(object), ...freedNames(change, snapshot)]
+  if (isOfKind(object, 'ShardGroup'))
+    return [...ownerKeys(object, 'ModelDeployment'), ...(mayFreeBytes(change) ? waiting(snapshot) : [])]
+  if (isOfKind(object, 'Shard')) return change.type === 'DELETED' ? waiting(snapshot) : []
+  if (isOfKind(object, 'Node')) return sameButBound(object, previous as Node | undefined) ? [] : waiting(snapshot)
+  if (isOfKind(object, 'Model')) return waiting(snapshot)
+  return []
+}
+
+/** A served name became free: whoever waits for it is looked at again. */
+function freedNames({ type, object, previous }: Change, snapshot: Snapshot): readonly string[] {
+  const moved = type === 'DELETED' || previous?.metadata.generation !== object.metadata.generation
+  if (!moved) return []
+  const refused = (d: ModelDeployment) => findCondition(d.status?.conditions, 'Valid')?.status === 'False'
+  return byUrgency(snapshot.list('ModelDeployment')).filter(refused).map(keyFor)
+}
+
+const mayFreeBytes = ({ type, object, previous }: Change): boolean =>
+  type === 'DELETED' || (type === 'MODIFIED' && previous?.metadata.generation !== object.metadata.generation)
+
+/** Deployments that want something that they do not have. */
+function waiting(snapshot: Snapshot): readonly string[] {
+  const lacks = (d: ModelDeployment) => !isBeingDeleted(d) && !isTrue(d.status?.conditions, 'Ready')
+  return byUrgency(snapshot.list('ModelDeployment')).filter(lacks).map(keyFor)
+}
+
+/** Higher priority first, then the older one. */
+function byUrgency(deployments: readonly ModelDeployment[]): readonly (ModelDeployment & MctlObject)[] {
+  return [...deployments].sort(
+    (a, b) =>
+      b.spec.priority - a.spec.priority ||
+      Date.parse(a.metadata.creationTimestamp) - Date.parse(b.metadata.creationTimestamp),
+  )
+}

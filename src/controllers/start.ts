@@ -1,0 +1,31 @@
+/** Starts every loop of the control plane over one store. */
+import type { Controller, ControllerDoors } from './controller.ts'
+import { startController } from './controller.ts'
+import { gcLoop } from './gc.ts'
+import { modelDeploymentLoop } from './modeldeployment.ts'
+import { nodeLoop } from './node.ts'
+import { shardLoop } from './shard.ts'
+import { shardGroupLoop } from './shardgroup.ts'
+
+export type { ControllerDoors } from './controller.ts'
+
+/**
+ * Runs until `stop`, which resolves when no loop is in the middle of a pass. `idle` resolves when no loop has anything
+ * left to do now (waits in the future do not count): for tests and for a clean end.
+ */
+export function startControllers(doors: ControllerDoors): Controller {
+  const loops = [nodeLoop(doors), shardLoop(doors), shardGroupLoop(doors), modelDeploymentLoop(doors), gcLoop(doors)]
+  const controllers = loops.map((loop) => startController(doors, loop))
+  return {
+    async idle() {
+      let revision: number
+      do {
+        revision = doors.store.stats().revision
+        await Promise.all(controllers.map((c) => c.idle()))
+      } while (doors.store.stats().revision !== revision)
+    },
+    async stop() {
+      await Promise.all(controllers.map((c) => c.stop()))
+    },
+  }
+}
