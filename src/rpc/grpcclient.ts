@@ -15,7 +15,7 @@ import { NODE_HEADER, USER_HEADER } from './identity.ts'
 import { MAX_MESSAGE_BYTES } from './json.ts'
 import type { AgentMessage, CallOptions, Client, ServerMessage, Unary } from './messages.ts'
 import { protoMethod } from './proto.ts'
-import { ERROR_TRAILER, fromNativeStatus, fromTrailer } from './status.ts'
+import { ERROR_TRAILER, fromNativeStatus, fromTrailer, grpcCodes } from './status.ts'
 
 export interface ConnectOptions {
   /** Who calls, on loopback without identities. */
@@ -86,7 +86,7 @@ class GrpcTransport implements Transport {
       const done = (error: ServiceError | null, answer?: Wire) => {
         signal?.removeEventListener('abort', cancel)
         if (error === null) resolve(answer ?? {})
-        else reject(this.#opError(error))
+        else reject(this.#opError(error, signal))
       }
       const metadata = this.#metadata.clone()
       const call = this.#client.makeUnaryRequest(
@@ -178,17 +178,21 @@ class GrpcTransport implements Transport {
         if (event !== undefined) yield event
       }
     } catch (error) {
-      throw error instanceof OpError ? error : this.#opError(error as ServiceError)
+      throw error instanceof OpError ? error : this.#opError(error as ServiceError, signal)
     } finally {
       signal?.removeEventListener('abort', cancel)
       cancel()
     }
   }
 
-  #opError(error: ServiceError): OpError {
+  #opError(error: ServiceError, signal: AbortSignal | undefined): OpError {
     const trailer = error.metadata?.get(ERROR_TRAILER)[0]
     const known = trailer instanceof Buffer ? fromTrailer(trailer) : undefined
-    return known ?? fromNativeStatus(error.code, error.details ?? error.message, this.#address)
+    if (known !== undefined) return known
+    // The other side cancelled what we did not: it was cut off in the middle of a call.
+    if (error.code === grpcCodes.Cancelled && signal?.aborted !== true && !this.#closed)
+      return new OpError('Unavailable', `the server ${this.#address} broke off the call`)
+    return fromNativeStatus(error.code, error.details ?? error.message, this.#address)
   }
 
   /**

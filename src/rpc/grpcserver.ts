@@ -12,12 +12,13 @@ import type {
   UntypedServiceImplementation,
   sendUnaryData,
 } from '@grpc/grpc-js'
-import { Metadata, Server, ServerCredentials } from '@grpc/grpc-js'
+import { Metadata, Server, ServerCredentials, logVerbosity, setLogVerbosity } from '@grpc/grpc-js'
 import { systemClock } from '../lib/clock.ts'
 import { OpError, isOpError } from '../lib/errors.ts'
 import type { Logger } from '../lib/log.ts'
 import type { Codec, StreamCall, UnaryCall, Wire } from './codec.ts'
 import { logsCall, sessionCall, unaryCalls, unaryNames, watchCall } from './codec.ts'
+import { Pipe } from './flow.ts'
 import type { IdentityOf } from './identity.ts'
 import { MAX_MESSAGE_BYTES } from './json.ts'
 import type { AgentMessage, CallContext, Handlers, ServerMessage, Unary } from './messages.ts'
@@ -48,6 +49,8 @@ const channelOptions = {
 
 /** OpError Unavailable when the address cannot be listened on. */
 export async function serve(handlers: Handlers, options: ServeOptions): Promise<RunningServer> {
+  // What goes wrong is told by our own errors and log lines.
+  setLogVerbosity(logVerbosity.NONE)
   const server = new Server(channelOptions)
   const open = new OpenCalls(options)
   server.addService(protoMethods() as ServiceDefinition, implementation(handlers, open))
@@ -220,19 +223,29 @@ function drained(call: Sink, signal: AbortSignal): Promise<void> {
   })
 }
 
-/** The peer's messages until it half-closes or goes away: for a handler both are simply the end. */
-async function* incoming<Message>(
-  call: AsyncIterable<unknown>,
+/**
+ * The peer's messages until it half-closes or goes away: for a handler both are simply the end. Not the stream's own
+ * iterator, which destroys a duplex, sending half and status included, as soon as the reading half has ended.
+ */
+function incoming<Message>(
+  call: ServerDuplexStream<Wire, Wire>,
   codec: Codec<Message | undefined>,
   signal: AbortSignal,
 ): AsyncIterable<Message> {
-  const iterator = call[Symbol.asyncIterator]()
-  for (;;) {
-    const next = await iterator.next().catch(() => ({ done: true as const, value: undefined }))
-    if (next.done === true || signal.aborted) return
-    const message = codec.decode(next.value as Wire)
-    if (message !== undefined) yield message
-  }
+  const pipe = new Pipe<Message>(16)
+  call.on('data', (wire: Wire) => {
+    try {
+      const message = codec.decode(wire)
+      if (message === undefined || pipe.push(message)) return
+    } catch (error) {
+      pipe.fail(error)
+    }
+    call.pause()
+    void pipe.room().then(() => call.resume())
+  })
+  call.once('end', () => pipe.end())
+  signal.addEventListener('abort', () => pipe.cut(), { once: true })
+  return pipe
 }
 
 function serviceError(error: unknown) {

@@ -47,7 +47,8 @@ export function toStatus(thrown: unknown): Status {
   const error = isOpError(thrown) ? thrown : new OpError('Internal', `internal error: ${messageOf(thrown)}`)
   return {
     code: grpcCodes[error.code],
-    details: error.message.slice(0, MAX_DETAILS_CHARS),
+    // grpc-js encodes it as a URI: half a surrogate pair would throw there.
+    details: error.message.slice(0, MAX_DETAILS_CHARS).replace(/\p{Surrogate}/gu, '\ufffd'),
     trailer: trailerOf(error),
   }
 }

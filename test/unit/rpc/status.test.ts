@@ -60,6 +60,11 @@ describe('codes and gRPC status', () => {
     expect(got?.causes.at(-1)?.message).toMatch(/^and \d+ more$/)
   })
 
+  test('a message cut in the middle of a character can still be sent', () => {
+    const status = toStatus(new OpError('Internal', `${'x'.repeat(1023)}😀`))
+    expect(encodeURI(status.details)).toContain('%EF%BF%BD')
+  })
+
   test('a bug in a handler is Internal and says what it was', () => {
     expect(fromTrailer(toStatus(new TypeError('x is undefined')).trailer)).toMatchObject({
       code: 'Internal',
