@@ -28,6 +28,11 @@ export interface Tx extends Snapshot {
    * makes no revision.
    */
   put<T extends MctlObject>(object: T): T
+  /**
+   * Runs `run` on this transaction, admits what it wrote, undoes it and returns its result: a dry run. Its revisions
+   * are given back; a throw goes on to the caller.
+   */
+  rehearse<T>(run: () => T): T
   /** Removes the object; its last state goes into the log as DELETED under a new revision. NotFound when absent. */
   remove(key: ObjectKey): void
 }

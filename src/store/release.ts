@@ -1,0 +1,66 @@
+/**
+ * Letting go: an object that is deleted stands with a deletionTimestamp until its last finalizer is taken away. Who
+ * holds a finalizer has something to clean up first.
+ */
+import type { MctlObject } from '../api/meta.ts'
+import { keyOf, timestamp } from '../api/meta.ts'
+import { AGENT_FINALIZER } from '../api/words.ts'
+import type { Tx } from './store.ts'
+
+export type Propagation = 'Background' | 'Foreground' | 'Orphan'
+
+/** Finalizers that tell the garbage collection how to treat dependents; it removes them when it is done. */
+export const FOREGROUND_FINALIZER = 'foregroundDeletion'
+export const ORPHAN_FINALIZER = 'orphan'
+
+const marks: Readonly<Record<Propagation, readonly string[]>> = {
+  Background: [],
+  Foreground: [FOREGROUND_FINALIZER],
+  Orphan: [ORPHAN_FINALIZER],
+}
+
+/** Removes the object, or marks it while something holds it. A second deletion changes nothing. */
+export function remove(tx: Tx, old: MctlObject, propagation: Propagation): { object: MctlObject; gone: boolean } {
+  if (old.kind === 'Node') releaseShards(tx, old.metadata.name)
+  if (old.metadata.deletionTimestamp !== undefined) return { object: old, gone: false }
+  const held = new Set([...(old.metadata.finalizers ?? []), ...marks[propagation]])
+  const next = withFinalizerList(markDeleted(old, tx.nowMs), [...held])
+  if (!isReleased(next)) return { object: tx.put(next), gone: false }
+  tx.remove(keyOf(old))
+  return { object: old, gone: true }
+}
+
+/** Lets go of the object; undefined when that was the last finalizer of a deleted object, or the object is gone already. */
+export function removeFinalizer<T extends MctlObject>(tx: Tx, object: T, name: string): T | undefined {
+  const old = tx.getByUid(object.metadata.uid) as T | undefined
+  if (old?.metadata.finalizers?.includes(name) !== true) return old
+  const next = withFinalizerList(
+    old,
+    old.metadata.finalizers.filter((one) => one !== name),
+  )
+  if (!isReleased(next)) return tx.put(next)
+  tx.remove(keyOf(old))
+  return undefined
+}
+
+/** The Shards of a node that will never report again: deleted, and not held by its agent any more. */
+function releaseShards(tx: Tx, nodeName: string): void {
+  for (const shard of tx.list('Shard').filter(({ spec }) => spec.nodeName === nodeName)) {
+    const marked = shard.metadata.deletionTimestamp === undefined ? tx.put(markDeleted(shard, tx.nowMs)) : shard
+    removeFinalizer(tx, marked, AGENT_FINALIZER)
+  }
+}
+
+const markDeleted = <T extends MctlObject>(object: T, nowMs: number): T => ({
+  ...object,
+  metadata: { ...object.metadata, deletionTimestamp: timestamp(nowMs) },
+})
+
+/** Deleted, and nobody holds it any more. */
+export const isReleased = ({ metadata }: MctlObject): boolean =>
+  metadata.deletionTimestamp !== undefined && (metadata.finalizers ?? []).length === 0
+
+export function withFinalizerList<T extends MctlObject>(object: T, finalizers: readonly string[]): T {
+  const { finalizers: _old, ...metadata } = object.metadata
+  return { ...object, metadata: finalizers.length === 0 ? metadata : { ...metadata, finalizers } }
+}
