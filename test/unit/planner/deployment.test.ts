@@ -1,0 +1,265 @@
+import { describe, expect, test } from 'vitest'
+import { findCondition } from '../../../src/api/conditions.ts'
+import type { ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus } from '../../../src/api/modeldeployment.ts'
+import { templateOf } from '../../../src/api/modeldeployment.ts'
+import type { ShardGroup, ShardGroupSpec, ShardGroupStatus } from '../../../src/api/shardgroup.ts'
+import type { Plan } from '../../../src/planner/actions.ts'
+import { planDeployment } from '../../../src/planner/deployment.ts'
+import type { World } from '../../../src/planner/world.ts'
+import {
+  actionsOf,
+  aDeployment,
+  aGroup,
+  aModel,
+  aNode,
+  aRevision,
+  aWorld,
+  condition,
+  member,
+  NOW_MS,
+  reasonsOf,
+  tinyShape,
+} from '../../support/cluster.ts'
+
+const GIB = 2 ** 30
+const plan = (deployment: ModelDeployment, world: Partial<World> = {}, nowMs = NOW_MS): Plan =>
+  planDeployment(
+    aWorld({ deployments: [deployment], revisions: [aRevision(deployment)], ...world }),
+    deployment,
+    nowMs,
+    'http://127.0.0.1:6481',
+  )
+const statusIn = (p: Plan, kind = 'ModelDeployment') =>
+  actionsOf(p, 'setStatus').find((a) => a.object.kind === kind)?.status as ModelDeploymentStatus & ShardGroupStatus
+const conditionIn = (p: Plan, type: string) => findCondition(statusIn(p).conditions, type)
+const specIn = (p: Plan) => actionsOf(p, 'setSpec')[0]?.spec as ShardGroupSpec
+const created = (p: Plan, kind: string) =>
+  actionsOf(p, 'create')
+    .filter((a) => a.object.kind === kind)
+    .map((a) => a.object)
+
+const single = (replica: number, changes: Partial<ShardGroupSpec> = {}, ready = true): ShardGroup =>
+  aGroup(
+    { replica, strategy: 'Single', members: [member(0, `mini-${replica + 1}`)], ...changes },
+    { status: { phase: 'Ready', conditions: [condition('Ready', ready ? 'True' : 'False')] } },
+  )
+const unbound = (replica: number): ShardGroup => single(replica, { members: [] }, false)
+const huge = aModel('tiny', { ...tinyShape, weightBytes: 40 * GIB })
+
+describe('making', () => {
+  test('a new deployment gets its first revision and its groups, bound to nothing yet', () => {
+    const deployment = aDeployment({ replicas: 2 })
+    const p = plan(deployment, { revisions: [] })
+    expect(created(p, 'Revision')).toMatchObject([{ metadata: { name: 'chat-r1' }, spec: { revision: 1 } }])
+    expect(created(p, 'ShardGroup').map((g) => g.metadata.name)).toEqual(['chat-0', 'chat-1'])
+    expect(created(p, 'ShardGroup')[0]).toMatchObject({
+      metadata: { finalizers: ['mctl.dev/children'], ownerReferences: [{ uid: 'uid-chat' }] },
+      spec: { revision: 1, epoch: 1, members: [] },
+    })
+    expect(conditionIn(p, 'Valid')?.status).toBe('True')
+  })
+
+  test('the same template with its keys in another order makes no revision', () => {
+    const deployment = aDeployment()
+    const { placement, engine, ...rest } = templateOf(deployment.spec)
+    const revision = aRevision(deployment, 1, { placement, engine, ...rest })
+    expect(created(plan(deployment, { revisions: [revision] }), 'Revision')).toEqual([])
+  })
+
+  test('the younger of two deployments with one served name is invalid, and says which one is older', () => {
+    const older = aDeployment(
+      { servedName: 'x' },
+      { name: 'older', metadata: { creationTimestamp: '2020-01-01T00:00:00Z' } },
+    )
+    const younger = aDeployment({ servedName: 'x' })
+    const world = { deployments: [older, younger], revisions: [] }
+    const p = plan(younger, world)
+    expect(conditionIn(p, 'Valid')).toMatchObject({ status: 'False', reason: 'ServedNameConflict' })
+    expect(conditionIn(p, 'Valid')?.message).toContain('default/older')
+    expect(actionsOf(p, 'create')).toEqual([])
+    expect(conditionIn(plan(older, world), 'Valid')?.status).toBe('True')
+  })
+
+  test('a deployment that begins paused makes nothing', () => {
+    const p = plan(aDeployment({ paused: true }), { revisions: [] })
+    expect(actionsOf(p, 'create')).toEqual([])
+    expect(conditionIn(p, 'Progressing')).toMatchObject({ status: 'Unknown', reason: 'DeploymentPaused' })
+  })
+})
+
+describe('binding', () => {
+  test('one unbound group is bound per transaction', () => {
+    const p = plan(aDeployment({ replicas: 2 }), { groups: [unbound(0), unbound(1)] })
+    expect(actionsOf(p, 'setSpec')).toHaveLength(1)
+    expect(specIn(p)).toMatchObject({ replica: 0, strategy: 'Single', engine: 'fake', epoch: 1 })
+    expect(specIn(p).members).toHaveLength(1)
+    expect(statusIn(p).plan).toMatchObject({ strategy: 'Single', degree: 1 })
+    expect(reasonsOf(p)).toContain('Scheduled')
+  })
+
+  test('what does not fit is refused in bytes, on the deployment and on its groups', () => {
+    const p = plan(aDeployment(), { groups: [unbound(0)], models: [huge] })
+    expect(actionsOf(p, 'setSpec')).toEqual([])
+    expect(conditionIn(p, 'Scheduled')).toMatchObject({ status: 'False', reason: 'Unschedulable' })
+    expect(conditionIn(p, 'Scheduled')?.message).toMatch(/^0\/2 nodes are available: 2 Insufficient memory \(need 4\d/)
+    expect(findCondition(statusIn(p, 'ShardGroup').conditions, 'Scheduled')).toMatchObject({ reason: 'Unschedulable' })
+    expect(reasonsOf(p)).toEqual(['Unschedulable'])
+  })
+
+  test('a refusal that is known already is not told again', () => {
+    const patient = { progressDeadlineSeconds: 36_000 }
+    const deployment = aDeployment(patient)
+    const first = plan(deployment, { groups: [unbound(0)], models: [huge] })
+    const again = plan(aDeployment(patient, { status: statusIn(first) }), { groups: [unbound(0)], models: [huge] })
+    expect(reasonsOf(again)).toEqual([])
+    expect(statusIn(again)).toEqual(statusIn(first))
+  })
+
+  test('without a shape scheduling is unknown, not refused', () => {
+    const p = plan(aDeployment(), { groups: [unbound(0)], models: [] })
+    expect(conditionIn(p, 'Scheduled')).toMatchObject({ status: 'Unknown', reason: 'ModelShapePending' })
+  })
+})
+
+describe('scaling and rolling up', () => {
+  test('a deployment is Ready when all its replicas are, and only then has an endpoint', () => {
+    const deployment = aDeployment({ replicas: 2 })
+    const whole = plan(deployment, { groups: [single(0), single(1)] })
+    expect(statusIn(whole)).toMatchObject({ replicas: 2, readyReplicas: 2, updatedReplicas: 2, currentRevision: 1 })
+    expect(conditionIn(whole, 'Ready')?.status).toBe('True')
+    expect(statusIn(whole).endpoint).toBe('http://127.0.0.1:6481')
+    const none = plan(deployment, { groups: [single(0, {}, false), single(1, {}, false)] })
+    expect(conditionIn(none, 'Available')?.status).toBe('False')
+    expect(statusIn(none).endpoint).toBeUndefined()
+  })
+
+  test('surplus groups go, the highest first', () => {
+    const p = plan(aDeployment({ replicas: 1 }), { groups: [single(0), single(1), single(2)] })
+    expect(actionsOf(p, 'delete').map((a) => a.object.metadata.name)).toEqual(['chat-2', 'chat-1'])
+  })
+
+  test('no progress within the deadline is said, and the moment is known beforehand', () => {
+    const deployment = aDeployment({ progressDeadlineSeconds: 60 })
+    const groups = [single(0, {}, false)]
+    const p = plan(deployment, { groups }, Date.parse(deployment.metadata.creationTimestamp) + 10_000)
+    expect(conditionIn(p, 'Progressing')?.status).toBe('True')
+    expect(p.waitMs).toBe(50_000)
+    expect(conditionIn(plan(deployment, { groups }), 'Progressing')).toMatchObject({
+      reason: 'ProgressDeadlineExceeded',
+    })
+  })
+
+  test('a failing group is why its deployment is not ready', () => {
+    const firstCause = {
+      shard: 's',
+      node: 'mini-1',
+      rank: 0,
+      epoch: 3,
+      reason: 'EngineExited',
+      message: 'boom',
+      code: 7,
+      atMs: 0,
+    }
+    const group = aGroup({ members: [member(0, 'mini-1')] }, { status: { phase: 'Backoff', restarts: 1, firstCause } })
+    expect(conditionIn(plan(aDeployment(), { groups: [group] }), 'Ready')?.message).toContain(
+      'chat-0: rank 0 on mini-1, epoch 3: EngineExited (exit code 7): boom',
+    )
+  })
+})
+
+describe('updating', () => {
+  const before = aDeployment({ replicas: 2 })
+  const changed = (changes: Partial<ModelDeploymentSpec> = {}) =>
+    aDeployment({ replicas: 2, serving: { contextTokens: 64, concurrency: 1, maxOutputTokens: 64 }, ...changes })
+  const old = aRevision(before)
+
+  test('a changed template moves one ready group at a time, as its next epoch in its own bytes', () => {
+    const deployment = changed()
+    const p = plan(deployment, { revisions: [old], groups: [single(0), single(1)] })
+    expect(created(p, 'Revision')).toMatchObject([{ spec: { revision: 2 } }])
+    expect(actionsOf(p, 'setSpec')).toHaveLength(1)
+    expect(specIn(p)).toMatchObject({ epoch: 1, next: { epoch: 2, revision: 2 } })
+
+    const newer = aRevision(deployment, 2)
+    const moving = { revisions: [old, newer], groups: [single(0, { revision: 2 }, false), single(1)] }
+    expect(actionsOf(plan(deployment, moving), 'setSpec')).toEqual([])
+    const moved = { revisions: [old, newer], groups: [single(0, { revision: 2 }), single(1)] }
+    expect(specIn(plan(deployment, moved))).toMatchObject({ replica: 1, next: { revision: 2 } })
+  })
+
+  test('Recreate asks nobody whether the others are ready', () => {
+    const deployment = changed({ update: { strategy: 'Recreate', maxUnavailable: 1, maxSurge: 0 } })
+    const revisions = [old, aRevision(deployment, 2)]
+    const p = plan(deployment, { revisions, groups: [single(0, { revision: 2 }, false), single(1)] })
+    expect(specIn(p)).toMatchObject({ replica: 1, next: { revision: 2 } })
+  })
+
+  test('a template that fits nowhere leaves the old replicas serving, and says why', () => {
+    const p = plan(changed(), { revisions: [old], groups: [single(0), single(1)], models: [huge] })
+    expect(actionsOf(p, 'setSpec')).toEqual([])
+    expect(conditionIn(p, 'Scheduled')?.message).toMatch(/^revision 2: 0\/2 nodes/)
+    expect(statusIn(p).readyReplicas).toBe(2)
+  })
+
+  test('paused keeps every group on its template', () => {
+    const p = plan(changed({ paused: true }), { revisions: [old], groups: [single(0), single(1)] })
+    expect(p.actions.map((a) => a.action)).toEqual(['setStatus'])
+  })
+
+  test('old revisions beyond the limit go, but never one that still runs', () => {
+    const deployment = aDeployment({ revisionHistoryLimit: 1 })
+    const revisions = [1, 2, 3, 4].map((n) => aRevision(deployment, n))
+    const p = plan(deployment, { revisions, groups: [single(0, { revision: 1 }, false)] })
+    expect(actionsOf(p, 'delete').map((a) => a.object.metadata.name)).toEqual(['chat-r2'])
+  })
+})
+
+describe('losing nodes', () => {
+  const nodes = (silentForMs: number) => [aNode('mini-1', { silentForMs }), aNode('mini-2'), aNode('mini-3')]
+  const groups = [single(0, {}, false)]
+
+  test('before nodeLossSeconds a group waits for its node', () => {
+    const p = plan(aDeployment(), { nodes: nodes(50_000), groups })
+    expect(actionsOf(p, 'setSpec')).toEqual([])
+    expect(p.waitMs).toBeLessThanOrEqual(70_000)
+  })
+
+  test('after it the group goes on elsewhere as its next epoch', () => {
+    const p = plan(aDeployment(), { nodes: nodes(120_000), groups })
+    expect(specIn(p).next?.epoch).toBe(2)
+    expect(specIn(p).next?.members[0]?.node).not.toBe('mini-1')
+    expect(reasonsOf(p)).toContain('Replanned')
+  })
+
+  test('recovery Wait, and more than half of the nodes silent, move nothing', () => {
+    const waiting = aDeployment({ recovery: { nodeLossSeconds: 120, action: 'Wait' } })
+    expect(actionsOf(plan(waiting, { nodes: nodes(500_000), groups }), 'setSpec')).toEqual([])
+    const partitioned = [...nodes(500_000).slice(0, 2), aNode('mini-3', { silentForMs: 500_000 })]
+    const p = plan(aDeployment(), { nodes: partitioned, groups })
+    expect(actionsOf(p, 'setSpec')).toEqual([])
+    expect(conditionIn(p, 'Ready')?.message).toContain('ClusterPartitioned')
+  })
+
+  test('a group that fits nowhere else keeps its place on a silent node and gives it up on a removed one', () => {
+    const alone = [
+      aNode('mini-1', { silentForMs: 500_000 }),
+      aNode('mini-2', { memory: '4Gi' }),
+      aNode('mini-3', { memory: '4Gi' }),
+    ]
+    expect(actionsOf(plan(aDeployment(), { nodes: alone, groups }), 'setSpec')).toEqual([])
+    const p = plan(aDeployment(), { nodes: alone.slice(1), groups })
+    expect(specIn(p)).toMatchObject({ epoch: 2, members: [], next: null })
+    expect(conditionIn(p, 'Scheduled')?.reason).toBe('Unschedulable')
+  })
+})
+
+describe('deleting', () => {
+  const metadata = { deletionTimestamp: '2026-01-01T12:00:00Z' }
+
+  test('groups go first, then the deployment', () => {
+    const p = plan(aDeployment({}, { metadata }), { groups: [single(0)] })
+    expect(actionsOf(p, 'delete').map((a) => a.object.kind)).toEqual(['ShardGroup'])
+    expect(actionsOf(p, 'removeFinalizer')).toEqual([])
+    expect(actionsOf(plan(aDeployment({}, { metadata })), 'removeFinalizer')).toHaveLength(1)
+  })
+})
