@@ -95,7 +95,9 @@ export function decodeSeconds(input: CostInput, layout: Layout, batch = 1): numb
     case 'Single':
       return dispatchSeconds(input) + weightSeconds(input, layout.node, batch) + kvSeconds(input, layout.node, batch)
     case 'Tensor':
-      return dispatchSeconds(input) + tensorReadSeconds(input, layout.nodes, batch) + reduceSeconds(input, layout, batch)
+      return (
+        dispatchSeconds(input) + tensorReadSeconds(input, layout.nodes, batch) + reduceSeconds(input, layout, batch)
+      )
     case 'Pipeline':
       return sum(stageSeconds(input, layout.stages, batch)) + sum(layout.hopSeconds)
   }
@@ -127,8 +129,7 @@ export function prefillSeconds(input: CostInput, layout: Layout): number {
       // Chunks follow each other through the stages: the first pays every stage, the others the slowest.
       const chunks = Math.ceil(tokens / prefillConstants.chunkTokens)
       const stages = layout.stages.map(
-        ({ node, layers }) =>
-          ((tokens / chunks) * promptTokenSeconds(input, node) * layers) / input.shape.layers,
+        ({ node, layers }) => ((tokens / chunks) * promptTokenSeconds(input, node) * layers) / input.shape.layers,
       )
       return sum(stages) + (chunks - 1) * Math.max(...stages)
     }
@@ -224,8 +225,7 @@ function stageSeconds(input: CostInput, stages: readonly PipelineStage[], batch:
   const { layers: all } = input.shape
   return stages.map(
     ({ node, layers }) =>
-      (layers / all) *
-      (dispatchSeconds(input) + weightSeconds(input, node, batch) + kvSeconds(input, node, batch)),
+      (layers / all) * (dispatchSeconds(input) + weightSeconds(input, node, batch) + kvSeconds(input, node, batch)),
   )
 }
 

@@ -17,6 +17,8 @@ export interface NodeView {
   readonly boundBytes: number
   /** Live headroom when the agent reports it: an admission filter, never part of the ledger. */
   readonly headroomBytes?: number
+  /** What the system keeps; tells whether a raised GPU limit would help. */
+  readonly systemReserveBytes?: number
   readonly nodeInfo: NodeInfo
   readonly memoryBytes: number
   readonly engines: readonly EngineInfo[]
@@ -55,9 +57,12 @@ export interface Placed {
   readonly members: readonly Member[]
   /** Same plan, same hash, whatever the order of inputs. */
   readonly planHash: string
+  /** All 0 when the chip is not in the table: not predicted. */
   readonly predicted: Predicted
   readonly why: readonly string[]
   readonly alternatives: readonly Alternative[]
+  /** Why fewer ranks were not enough: those of the whole model on one node, when that was tried first. */
+  readonly refusals?: readonly Refusal[]
 }
 
 export interface Unplaceable {

@@ -17,12 +17,15 @@ test.each([
   ['7B 8-bit', atBits(qwen7b, 8), 9.56, 5.28, 5.86, 6.36],
   ['7B fp16', atBits(qwen7b, 16), 16.7, 8.85, 9.94, 10.44],
   ['32B 4-bit', atBits(qwen32b, 4), 21.58, 11.29, 11.73, 12.23],
-])('%s needs what the table says (single, llama.cpp pipeline, mlx pipeline, tensor)', (_, shape, one, even, mlx, tp) => {
-  expect(needGB(shape, 'Single')).toBeCloseTo(one, 2)
-  expect(needGB(shape, 'Pipeline', 'llamacpp')).toBeCloseTo(even, 2)
-  expect(needGB(shape, 'Pipeline')).toBeCloseTo(mlx, 2)
-  expect(needGB(shape, 'Tensor')).toBeCloseTo(tp, 2)
-})
+])(
+  '%s needs what the table says (single, llama.cpp pipeline, mlx pipeline, tensor)',
+  (_, shape, one, even, mlx, tp) => {
+    expect(needGB(shape, 'Single')).toBeCloseTo(one, 2)
+    expect(needGB(shape, 'Pipeline', 'llamacpp')).toBeCloseTo(even, 2)
+    expect(needGB(shape, 'Pipeline')).toBeCloseTo(mlx, 2)
+    expect(needGB(shape, 'Tensor')).toBeCloseTo(tp, 2)
+  },
+)
 
 test('32B at 4096 tokens: 10.75 GB divided evenly, 11.19 with the ends on every rank', () => {
   expect(needGB(atBits(qwen32b, 4), 'Pipeline', 'llamacpp', 4096)).toBeCloseTo(10.75, 2)

@@ -1,0 +1,154 @@
+/** Why a node cannot take any rank of a group, and why a model cannot be cut so: refusals with their numbers. */
+import type { Taint } from '../../api/node.ts'
+import type { Toleration } from '../../api/modeldeployment.ts'
+import type { ModelShape } from '../../api/model.ts'
+import type { GroupStrategy, Refusal, RefusalReason } from '../../api/words.ts'
+import { formatBytes } from '../../lib/quantity.ts'
+import type { Demand, NodeView } from './types.ts'
+
+/** Bytes that the ledger leaves on a node for this group; never negative. */
+export const freeBytes = (node: NodeView): number => Math.max(0, node.allocatableBytes - node.boundBytes)
+
+/** What may be bound now: free bytes, and no more than the memory that is really left (our own shards are not in it). */
+export const budgetBytes = (node: NodeView): number =>
+  Math.max(0, Math.min(freeBytes(node), (node.headroomBytes ?? Infinity) - node.boundBytes))
+
+/** The first reason, in this order, why the node is out whatever the cut; undefined: it is a candidate. */
+export function nodeRefusal(node: NodeView, { template, siblingNodes }: Demand): Refusal | undefined {
+  const refuse = (reason: RefusalReason, message: string): Refusal => ({ node: node.name, reason, message })
+  const { nodes, nodeSelector, tolerations, spread } = template.placement
+  if (!node.ready) return refuse('NotReady', 'the node is not Ready')
+  if (node.unschedulable) return refuse('Unschedulable', 'the node is cordoned')
+
+  const taint = node.taints.find((t) => !tolerations.some((toleration) => tolerates(toleration, t)))
+  if (taint !== undefined) return refuse('UntoleratedTaint', `untolerated taint ${taint.key}=${taint.value ?? ''}`)
+  if (nodes.length > 0 && !nodes.includes(node.name)) return refuse('NodeSelectorMismatch', 'not in placement.nodes')
+  const label = Object.entries(nodeSelector).find(([key, value]) => node.labels[key] !== value)
+  if (label !== undefined) return refuse('NodeSelectorMismatch', `label ${label[0]}=${label[1]} is missing`)
+  if (spread === 'Require' && siblingNodes.includes(node.name))
+    return refuse('Unschedulable', 'holds another replica of this deployment (spread: Require)')
+  return undefined
+}
+
+const tolerates = (toleration: Toleration, taint: Taint): boolean =>
+  toleration.key === taint.key &&
+  (toleration.value === undefined || toleration.value === (taint.value ?? '')) &&
+  (toleration.effect === undefined || toleration.effect === taint.effect)
+
+/** Are the model's files on the node? A bare shape has none, and only the fake engine runs without. */
+export function presenceRefusal(node: NodeView, { template, source, digest }: Demand): Refusal | undefined {
+  if (node.models === undefined) return undefined
+  const refuse = (reason: RefusalReason, message: string): Refusal => ({ node: node.name, reason, message })
+  if (source === undefined) {
+    if (template.engine.name === 'fake') return undefined
+    return refuse('ModelNotPresent', 'the model is a shape without files; only the fake engine runs it')
+  }
+  const copies = node.models.filter((m) => m.source === source)
+  const present = copies.filter((m) => m.state === 'Present')
+  if (present.length === 0) {
+    const state = copies[0]?.state ?? 'absent'
+    return refuse('ModelNotPresent', `${source} is ${state === 'absent' ? 'not on the node' : state}`)
+  }
+  const same = present.some((m) => digest === undefined || m.digest === undefined || m.digest === digest)
+  if (same) return undefined
+  return refuse('ModelDigestMismatch', `${source} is ${present[0]?.digest ?? '?'}, wanted ${digest ?? '?'}`)
+}
+
+/** Why the model's shape forbids this cut; undefined: it does not. */
+export function cutRefusal(shape: ModelShape, strategy: GroupStrategy, degree: number): Refusal | undefined {
+  const refuse = (message: string): Refusal => ({ node: '', reason: 'Indivisible', message })
+  if (strategy === 'Pipeline' && degree > shape.layers)
+    return refuse(`${shape.layers} layers cannot make ${degree} stages`)
+  if (strategy !== 'Tensor') return undefined
+  const mla = shape.attention === 'Mla'
+  const divided: [string, number | undefined][] = [
+    ['attention heads', shape.attentionHeads],
+    ['KV heads', mla ? undefined : shape.kvHeads],
+    ['values of the feed-forward width', shape.intermediateSize],
+  ]
+  for (const [what, count] of divided)
+    if (count !== undefined && count % degree !== 0) return refuse(`${count} ${what} are not divisible by ${degree}`)
+
+  const { bits = 16, groupSize } = shape.quantization ?? {}
+  if (bits >= 16 || groupSize === undefined) return undefined
+  const widths = [shape.intermediateSize, mla ? undefined : shape.attentionHeads * shape.headDim]
+  const broken = widths.find((width) => width !== undefined && (width / degree) % groupSize !== 0)
+  return broken === undefined
+    ? undefined
+    : refuse(`${broken} / ${degree} is not a multiple of the quantisation group of ${groupSize}`)
+}
+
+/** Too little memory for a rank of `needBytes`: by the ledger, or by what is really left; undefined: it fits. */
+export function memoryRefusal(node: NodeView, needBytes: number): Refusal | undefined {
+  const [free, budget] = [freeBytes(node), budgetBytes(node)]
+  if (needBytes <= budget) return undefined
+  const refuse = (reason: RefusalReason, haveBytes: number, message: string): Refusal => ({
+    node: node.name,
+    reason,
+    needBytes,
+    haveBytes,
+    message,
+  })
+  const need = formatBytes(needBytes)
+  if (needBytes <= free)
+    return refuse('MemoryPressure', budget, `memory pressure: needs ${need}, ${formatBytes(budget)} really left`)
+  const bound = node.boundBytes > 0 ? `, ${formatBytes(node.boundBytes)} bound` : ''
+  const have = `${formatBytes(free)} free of ${formatBytes(node.allocatableBytes)} allocatable${bound}`
+  return refuse(
+    'InsufficientMemory',
+    free,
+    `insufficient memory: needs ${need} (${needBytes} bytes), ${have} (${free} bytes)`,
+  )
+}
+
+const phrases: Readonly<Record<RefusalReason, string>> = {
+  InsufficientMemory: 'Insufficient memory',
+  MemoryPressure: 'node(s) under memory pressure',
+  Unschedulable: 'node(s) were unschedulable',
+  NotReady: 'node(s) were not ready',
+  UntoleratedTaint: 'node(s) had an untolerated taint',
+  NodeSelectorMismatch: "node(s) didn't match the node selector",
+  EngineUnsupported: 'node(s) whose engine cannot cut the model so',
+  EngineMismatch: 'node(s) with another engine build',
+  StrategyUnsupported: 'node(s) without support for the strategy',
+  ModelNotPresent: 'node(s) without the model',
+  ModelDigestMismatch: 'node(s) with other files of the model',
+  NoLink: 'node(s) without a link to the others',
+  NotEnoughNodes: 'too few nodes',
+  Indivisible: 'indivisible',
+}
+
+/** `0/2 nodes are available: 2 Insufficient memory (need 10.9Gi, best free 10.1Gi)`; what concerns no node comes last. */
+export function refusalMessage(nodeCount: number, refusals: readonly Refusal[]): string {
+  const refused = new Set(refusals.map((r) => r.node).filter((name) => name !== ''))
+  const available = refused.size === 0 ? 0 : nodeCount - refused.size
+  return `${available}/${nodeCount} nodes are available: ${refusalSummary(refusals)}`
+}
+
+/** `2 Insufficient memory (need 10.9Gi, best free 10.1Gi)` */
+export function refusalSummary(refusals: readonly Refusal[]): string {
+  const onNodes = refusals.filter((r) => r.node !== '')
+  const reasons = [...new Set(onNodes.map((r) => r.reason))].sort()
+  const counts = reasons.map((reason) =>
+    countReason(
+      reason,
+      onNodes.filter((r) => r.reason === reason),
+    ),
+  )
+  return [...counts, ...refusals.filter((r) => r.node === '').map((r) => r.message)].join(', ')
+}
+
+function countReason(reason: RefusalReason, refusals: readonly Refusal[]): string {
+  const phrase = `${refusals.length} ${phrases[reason]}`
+  const nearest = nearestOf(refusals)
+  if (nearest === undefined) return phrase
+  const { needBytes = 0, haveBytes = 0 } = nearest
+  return `${phrase} (need ${formatBytes(needBytes)}, best free ${formatBytes(haveBytes)})`
+}
+
+/** The refusal that is short of the fewest bytes. */
+function nearestOf(refusals: readonly Refusal[]): Refusal | undefined {
+  const short = ({ needBytes, haveBytes }: Refusal) => (needBytes ?? Infinity) - (haveBytes ?? 0)
+  const inBytes = refusals.filter((r) => r.needBytes !== undefined)
+  return inBytes.length === 0 ? undefined : inBytes.reduce((best, r) => (short(r) < short(best) ? r : best))
+}

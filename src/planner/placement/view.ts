@@ -1,0 +1,85 @@
+/** From stored objects to what placement is asked: nodes with their free bytes, and the shape of a model. */
+import { isTrue } from '../../api/conditions.ts'
+import { systemReserveBytes } from '../../api/hardware.ts'
+import type { Model, ModelShape } from '../../api/model.ts'
+import type { DeploymentTemplate, ModelRef } from '../../api/modeldeployment.ts'
+import type { Node } from '../../api/node.ts'
+import type { ShardGroup } from '../../api/shardgroup.ts'
+import { tryParseBytes } from '../../lib/quantity.ts'
+import { boundBytes } from '../ledger.ts'
+import { allocatableOf, isReady } from '../nodelife.ts'
+import type { World } from '../world.ts'
+import type { Demand, NodeView } from './types.ts'
+
+/** What is known of a model that a deployment names. */
+export interface ResolvedShape {
+  readonly shape: ModelShape
+  /** undefined: not known, any. */
+  readonly digest: string | undefined
+  /** undefined: a shape without files. */
+  readonly source: string | undefined
+}
+
+/** Every node as a plan for `group` sees it: bound by all OTHER groups, for it may reuse its own bytes. */
+export function nodeViews(
+  world: Pick<World, 'nodes' | 'groups' | 'shards' | 'headroomBytes'>,
+  group?: ShardGroup,
+): readonly NodeView[] {
+  const bound = boundBytes(world, group)
+  return world.nodes.map((node) => nodeView(node, bound.get(node.metadata.name) ?? 0, world.headroomBytes))
+}
+
+function nodeView(node: Node, bound: number, headroomBytes: ReadonlyMap<string, number>): NodeView {
+  const { name, labels = {}, deletionTimestamp } = node.metadata
+  const status = node.status ?? {}
+  const memoryBytes = tryParseBytes(status.capacity?.memory ?? '0') ?? 0
+  const stored = tryParseBytes(status.allocatable?.memory ?? '')
+  const headroom = isTrue(status.conditions, 'MemoryPressure') ? 0 : headroomBytes.get(name)
+  return {
+    name,
+    labels,
+    ready: isReady(node),
+    unschedulable: node.spec.unschedulable || deletionTimestamp !== undefined,
+    taints: node.spec.taints,
+    allocatableBytes: stored ?? allocatableOf(node) ?? 0,
+    boundBytes: bound,
+    ...(headroom === undefined ? {} : { headroomBytes: headroom }),
+    systemReserveBytes: systemReserveBytes(memoryBytes, node.spec.systemReserve),
+    nodeInfo: status.nodeInfo ?? { chip: '' },
+    memoryBytes,
+    engines: status.engines ?? [],
+    links: status.links ?? [],
+    models: status.models,
+  }
+}
+
+/**
+ * The shape that the reference means: by name the Model of that name, by source the Model with that source (and
+ * revision, when both say one). Headers (status) are preferred to what a person wrote (spec). undefined: not known yet,
+ * ModelShapePending.
+ */
+export function resolveShape(world: Pick<World, 'models'>, ref: ModelRef): ResolvedShape | undefined {
+  for (const model of matching(world.models, ref)) {
+    const shape = model.status?.shape ?? model.spec.shape
+    if (shape === undefined) continue
+    return { shape, digest: model.status?.digest, source: ref.source ?? model.spec.source }
+  }
+  return undefined
+}
+
+/** Best match first: shapes from headers, then by name, so that the answer does not depend on the order of models. */
+function matching(models: readonly Model[], ref: ModelRef): readonly Model[] {
+  if (ref.name !== undefined) return models.filter((m) => m.metadata.name === ref.name)
+  const revisionFits = (m: Model) =>
+    ref.revision === undefined || m.spec.revision === undefined || m.spec.revision === ref.revision
+  const rank = (m: Model) => `${m.status?.shape === undefined ? 1 : 0}/${m.metadata.name}`
+  return models
+    .filter((m) => m.spec.source !== undefined && m.spec.source === ref.source && revisionFits(m))
+    .sort((a, b) => (rank(a) < rank(b) ? -1 : 1))
+}
+
+export const demandOf = (
+  template: DeploymentTemplate,
+  resolved: ResolvedShape,
+  siblingNodes: readonly string[],
+): Demand => ({ template, ...resolved, siblingNodes })
