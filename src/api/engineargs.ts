@@ -7,14 +7,20 @@ import type { Cause } from '../lib/errors.ts'
 import { forbidden, invalid, unsupported } from './causes.ts'
 import type { Engine } from './words.ts'
 
-type ValueForm = 'none' | 'count' | 'number'
+type ValueForm = 'none' | keyof typeof values
+
+const values = {
+  count: { pattern: /^\d{1,9}$/, words: 'a whole number' },
+  size: { pattern: /^[1-9]\d{0,4}$/, words: 'a whole number from 1 to 99999' },
+  number: { pattern: /^\d{1,9}(\.\d{1,3})?$/, words: 'a number' },
+} as const
 
 export const engineArgs: Readonly<Record<Engine, Readonly<Record<string, ValueForm>>>> = {
-  mlx: { '--prefill-step-size': 'count' },
+  mlx: { '--prefill-step-size': 'size' },
   llamacpp: {
-    '--threads': 'count',
-    '--batch-size': 'count',
-    '--ubatch-size': 'count',
+    '--threads': 'size',
+    '--batch-size': 'size',
+    '--ubatch-size': 'size',
     '--no-mmap': 'none',
     '--mlock': 'none',
     '--jinja': 'none',
@@ -52,7 +58,6 @@ function checkArg(field: string, flags: Readonly<Record<string, ValueForm>>, arg
     return [unsupported(field, arg, supported)]
   }
   if (form === 'none') return value === undefined ? [] : [invalid(field, arg, `${flag} takes no value`)]
-  const pattern = form === 'count' ? /^\d{1,9}$/ : /^\d{1,9}(\.\d{1,3})?$/
-  if (value !== undefined && pattern.test(value)) return []
-  return [invalid(field, arg, `must be ${flag}=N with ${form === 'count' ? 'a whole number' : 'a number'}`)]
+  if (value !== undefined && values[form].pattern.test(value)) return []
+  return [invalid(field, arg, `must be ${flag}=N with ${values[form].words}`)]
 }
