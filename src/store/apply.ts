@@ -33,7 +33,10 @@ export interface ApplyInput {
   readonly force: boolean
 }
 
-/** What the live object becomes before its defaults are filled in. OpError Conflict names managers and paths. */
+/**
+ * What the live object becomes before its defaults are filled in; the very same object when nothing changes. OpError
+ * Conflict names managers and paths.
+ */
 export function applied({ live, manifest, writer, force }: ApplyInput): MctlObject {
   const asked = fieldsOf(manifest)
   const wanted = ownedPart(applyDefaults(manifest))
@@ -77,13 +80,13 @@ function conflictError(conflicts: readonly { manager: string; paths: readonly st
 }
 
 function withOwnedPart(live: MctlObject, owned: JsonMap, book: Book): MctlObject {
-  const { labels: _labels, annotations: _annotations, managedFields: _managed, ...metadata } = live.metadata
-  const parts = isMap(owned['metadata']) ? owned['metadata'] : {}
-  return {
-    ...live,
-    spec: owned['spec'],
-    metadata: { ...metadata, ...parts, ...(book.length === 0 ? {} : { managedFields: book }) },
-  }
+  const parts: JsonMap = isMap(owned['metadata']) ? owned['metadata'] : {}
+  const { labels: oldLabels, annotations: oldAnnotations, managedFields: oldBook, ...rest } = live.metadata
+  const { labels, annotations } = parts as Pick<MctlObject['metadata'], 'labels' | 'annotations'>
+  const sameMetadata = labels === oldLabels && annotations === oldAnnotations && (book === oldBook || book.length === 0)
+  if (owned['spec'] === live.spec && sameMetadata) return live
+  const metadata = { ...rest, ...parts, ...(book.length === 0 ? {} : { managedFields: book }) }
+  return { ...live, spec: owned['spec'], metadata }
 }
 
 /**
@@ -91,7 +94,7 @@ function withOwnedPart(live: MctlObject, owned: JsonMap, book: Book): MctlObject
  * rest: a default that follows another field (maxOutputTokens follows contextTokens) is then made anew.
  */
 export function withoutStaleDefaults(old: MctlObject, next: MctlObject): MctlObject {
-  if (!isMap(old.spec) || !isMap(next.spec) || equalJson(old.spec, next.spec)) return next
+  if (old.spec === next.spec || !isMap(old.spec) || !isMap(next.spec)) return next
   const before = child(ownedBy(bookOf(old)), 'f:spec') ?? {}
   const set = isLeaf(before) ? {} : restricted(old.spec, before)
   const { spec: defaults } = applyDefaults({ ...old, spec: set })

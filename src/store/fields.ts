@@ -138,33 +138,39 @@ export function pathsOf(fields: Fields, above = ''): string[] {
     .sort()
 }
 
-/** `live` with the leaves of `asked` as `wanted` has them. */
+/** `live` with the leaves of `asked` as `wanted` has them; the very same value where nothing differs. */
 export function merged(live: unknown, asked: Fields, wanted: unknown): unknown {
-  if (isLeaf(asked)) return isMap(wanted) && isMap(live) ? live : wanted
-  const result: Record<string, unknown> = { ...(isMap(live) ? live : {}) }
-  for (const [key, inside] of entries(asked)) {
+  if (isLeaf(asked)) return agrees(wanted, live) ? live : wanted
+  const from: JsonMap = isMap(live) ? live : {}
+  let result: Record<string, unknown> | undefined
+  for (const key in asked) {
     const name = nameOf(key)
-    result[name] = merged(result[name], inside, isMap(wanted) ? wanted[name] : undefined)
+    const old = Object.hasOwn(from, name) ? from[name] : undefined
+    const member = merged(old, asked[key] as Fields, isMap(wanted) ? wanted[name] : undefined)
+    if (member !== old) (result ??= { ...from })[name] = member
   }
-  return result
+  return result ?? from
 }
 
-/** `value` without the leaves of `dropped` that none of `holders` has; a map that is emptied so goes too. */
+/**
+ * `value` without the leaves of `dropped` that none of `holders` has; a map that is emptied so goes too. The very same
+ * value where nothing goes.
+ */
 export function pruned(value: JsonMap, dropped: Fields, holders: readonly Fields[]): JsonMap {
-  const result: Record<string, unknown> = { ...value }
-  for (const [key, inside] of entries(dropped)) {
+  let result: Record<string, unknown> | undefined
+  for (const key in dropped) {
     const name = nameOf(key)
-    const held = holders.flatMap((holder) => child(holder, key) ?? [])
-    const member = result[name]
+    const inside = dropped[key] as Fields
+    const held = holders.flatMap((holder) => holder[key] ?? [])
+    const member = value[name]
     if (member === undefined || (isLeaf(inside) && held.length > 0)) continue
-    if (isLeaf(inside)) delete result[name]
-    else if (isMap(member)) {
-      const rest = pruned(member, inside, held)
-      if (held.length === 0 && Object.keys(rest).length === 0) delete result[name]
-      else result[name] = rest
-    }
+    const rest = isLeaf(inside) ? undefined : isMap(member) ? pruned(member, inside, held) : member
+    if (rest === member) continue
+    result ??= { ...value }
+    if (isMap(rest) && (held.length > 0 || Object.keys(rest).length > 0)) result[name] = rest
+    else delete result[name]
   }
-  return result
+  return result ?? value
 }
 
 /** The members of `value` that are owned. */

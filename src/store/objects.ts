@@ -116,6 +116,7 @@ export function applyObject<M extends Manifest>(tx: Tx, manifest: M, options: Ap
   checkPreconditions(old, preconditionsIn(manifest.metadata))
   const writer = { manager: options.fieldManager, operation: 'Apply', nowMs: tx.nowMs } as const
   const next = withStrays(manifest, applied({ live: old, manifest, writer, force: options.force === true }))
+  if (next === old) return { object: old as ObjectFor<M>, result: 'unchanged', warnings: [] }
   return written(tx, options, old, () => finish(tx, old, withoutStaleDefaults(old, next), options)) as Written<
     ObjectFor<M>
   >

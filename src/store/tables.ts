@@ -4,7 +4,6 @@
  */
 import type Database from 'better-sqlite3'
 import type { MctlObject } from '../api/meta.ts'
-import { keyOf } from '../api/meta.ts'
 import type { Change, ChangeType } from './store.ts'
 
 /** A read or a delete of the log touches at most this many rows in one turn. */
@@ -26,6 +25,8 @@ export interface OldRow {
 
 export class Tables {
   readonly #db: Database.Database
+  /** Object uid → its row. */
+  readonly #ids = new Map<string, number>()
   readonly #upsert: Database.Statement
   readonly #delete: Database.Statement
   readonly #append: Database.Statement
@@ -37,10 +38,9 @@ export class Tables {
   constructor(db: Database.Database) {
     this.#db = db
     this.#upsert = db.prepare(
-      `INSERT INTO objects(kind, namespace, name, uid, revision, body) VALUES (?, ?, ?, ?, ?, ?)
-       ON CONFLICT(kind, namespace, name) DO UPDATE SET uid = excluded.uid, revision = excluded.revision, body = excluded.body`,
+      'INSERT INTO objects(id, body) VALUES (?, ?) ON CONFLICT(id) DO UPDATE SET body = excluded.body',
     )
-    this.#delete = db.prepare('DELETE FROM objects WHERE kind = ? AND namespace = ? AND name = ?')
+    this.#delete = db.prepare('DELETE FROM objects WHERE id = ?')
     this.#append = db.prepare('INSERT INTO log(revision, kind, type, at_ms, body) VALUES (?, ?, ?, ?, ?)')
     this.#after = db.prepare(
       'SELECT revision, kind, type, body FROM log WHERE revision > ? AND revision <= ? ORDER BY revision LIMIT ?',
@@ -52,31 +52,43 @@ export class Tables {
     )
   }
 
-  /** One durable transaction: the log gets every change, `objects` only the last one of each key. */
+  /** One durable transaction: the log gets every change, `objects` only the last one of each object. */
   write(changes: readonly Change[], atMs: number): void {
+    const ids = new Map<string, number>()
     this.inTransaction(() => {
-      const last = new Map<string, { object: MctlObject; body: string | undefined }>()
+      const last = new Map<number, string | undefined>()
       for (const { type, revision, object } of changes) {
+        const { uid } = object.metadata
+        const id = ids.get(uid) ?? this.#ids.get(uid) ?? revision
+        ids.set(uid, id)
         const body = JSON.stringify(object)
         this.#append.run(revision, object.kind, type, atMs, body)
-        const { kind, namespace, name } = keyOf(object)
-        last.set(`${kind}/${namespace}/${name}`, { object, body: type === 'DELETED' ? undefined : body })
+        last.set(id, type === 'DELETED' ? undefined : body)
       }
-      for (const { object, body } of last.values()) {
-        const { kind, namespace, name } = keyOf(object)
-        const { uid, resourceVersion } = object.metadata
-        if (body === undefined) this.#delete.run(kind, namespace, name)
-        else this.#upsert.run(kind, namespace, name, uid, Number(resourceVersion), body)
+      for (const [id, body] of last) {
+        if (body === undefined) this.#delete.run(id)
+        else this.#upsert.run(id, body)
       }
     })
+    for (const { type, object } of changes) {
+      const { uid } = object.metadata
+      if (type === 'DELETED') this.#ids.delete(uid)
+      else this.#ids.set(uid, ids.get(uid) as number)
+    }
   }
 
   inTransaction(run: () => void): void {
     this.#db.transaction(run).immediate()
   }
 
+  /** The present state; to be read whole before anything is written. */
   *objects(): Iterable<MctlObject> {
-    for (const body of this.#db.prepare('SELECT body FROM objects').pluck().iterate()) yield parse(body as string)
+    for (const row of this.#db.prepare('SELECT id, body FROM objects').iterate()) {
+      const { id, body } = row as { id: number; body: string }
+      const object = parse(body)
+      this.#ids.set(object.metadata.uid, id)
+      yield object
+    }
   }
 
   /** Changes in (after, upTo], at most one slice; those of other kinds are skipped without parsing. `to` is where it got. */

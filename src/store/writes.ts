@@ -167,6 +167,7 @@ export function withStrays(manifest: Manifest, next: MctlObject): MctlObject {
     ...added('finalizers', next.metadata.finalizers, asked['finalizers']),
     ...added('ownerReferences', next.metadata.ownerReferences, asked['ownerReferences']),
   }
+  if (strays.length + unknown.length + Object.keys(more).length === 0 && !('spec' in wrongSpec)) return next
   const full = { ...next.metadata, ...Object.fromEntries(unknown), ...more }
   return { ...next, ...Object.fromEntries(strays), ...wrongSpec, metadata: full } as MctlObject
 }
@@ -182,5 +183,7 @@ function added(name: string, present: readonly unknown[] = [], asked: unknown): 
 }
 
 function withoutUnset(members: JsonMap): JsonMap {
-  return Object.fromEntries(Object.entries(members).filter(([, value]) => value !== undefined && value !== null))
+  const set: Record<string, unknown> = {}
+  for (const name in members) if (members[name] !== undefined && members[name] !== null) set[name] = members[name]
+  return set
 }

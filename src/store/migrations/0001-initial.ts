@@ -1,4 +1,7 @@
-/** `objects` is the present state, `log` its changes in order of revision, `meta` the few numbers that must survive. */
+/**
+ * `objects` is the present state, `log` its changes in order of revision, `meta` the few numbers that must survive.
+ * An object's id is the revision that made it: rows are appended in order, and memory holds every index there is.
+ */
 import type { Migration } from './index.ts'
 
 export const initial: Migration = {
@@ -8,11 +11,7 @@ export const initial: Migration = {
 
     CREATE TABLE objects(
       id INTEGER PRIMARY KEY,
-      kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
-      uid TEXT NOT NULL UNIQUE,
-      revision INTEGER NOT NULL,
-      body TEXT NOT NULL,
-      UNIQUE(kind, namespace, name)
+      body TEXT NOT NULL
     );
 
     CREATE TABLE log(
