@@ -49,9 +49,10 @@ export function tempFolder(): string {
   return folder
 }
 
-export function tinyModel(arch: 'qwen2' | 'llama', layers: number): string {
+export function tinyModel(arch: 'qwen2' | 'llama', layers: number, kvHeads = 4): string {
   const folder = join(tempFolder(), `${arch}-${layers}`)
-  runPython([join(repo, 'test/support/tiny_models.py'), folder, '--arch', arch, '--layers', String(layers)])
+  const script = join(repo, 'test/support/tiny_models.py')
+  runPython([script, folder, '--arch', arch, '--layers', String(layers), '--kv-heads', String(kvHeads)])
   return folder
 }
 
@@ -71,7 +72,7 @@ export interface RankConfig {
   rank: number
   worldSize: number
   backend: 'ring' | null
-  split: number[] | null
+  split: readonly number[] | null
   port: number
   contextTokens: number
   maxOutputTokens: number

@@ -25,14 +25,14 @@ LAYERS_PER_FILE = 2
 CHAT_TEMPLATE = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}a:{% endif %}"
 
 
-def config_of(arch: str, layers: int) -> dict[str, Any]:
+def config_of(arch: str, layers: int, kv_heads: int) -> dict[str, Any]:
     config: dict[str, Any] = {
         "model_type": arch,
         "hidden_size": HIDDEN,
         "num_hidden_layers": layers,
         "intermediate_size": 2 * HIDDEN,
         "num_attention_heads": HEADS,
-        "num_key_value_heads": KV_HEADS,
+        "num_key_value_heads": kv_heads,
         "head_dim": HIDDEN // HEADS,
         "rms_norm_eps": 1e-5,
         "vocab_size": VOCAB,
@@ -107,9 +107,9 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def make_tiny_model(out: Path, arch: str, layers: int, seed: int) -> None:
+def make_tiny_model(out: Path, arch: str, layers: int, kv_heads: int, seed: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    config = config_of(arch, layers)
+    config = config_of(arch, layers, kv_heads)
     write_weights(out, random_weights(config, seed), layers)
     write_tokenizer(out)
     write_json(out / "config.json", config)
@@ -120,9 +120,10 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--arch", choices=["llama", "ministral3", "qwen2", "qwen3"], default="qwen2")
     parser.add_argument("--layers", type=int, default=5)
+    parser.add_argument("--kv-heads", type=int, default=KV_HEADS)
     parser.add_argument("--seed", type=int, default=7)
     arguments = parser.parse_args()
-    make_tiny_model(arguments.out, arguments.arch, arguments.layers, arguments.seed)
+    make_tiny_model(arguments.out, arguments.arch, arguments.layers, arguments.kv_heads, arguments.seed)
 
 
 if __name__ == "__main__":
