@@ -4,11 +4,8 @@ import { closeSync, openSync } from 'node:fs'
 import { sleep, systemClock } from '../lib/clock.ts'
 import { nodeArgv } from '../lib/nodeargv.ts'
 
-/** What `mctl dev` asks of its children over the channel. A closed channel means the same: dev is gone. */
-export interface StopMessage {
-  readonly stop: 'shards' | 'server'
-  readonly graceMs?: number
-}
+/** What `mctl dev` asks of its children over the channel. A closed channel means Stop: dev is gone. */
+export type ParentWish = 'Stop' | 'Hurry'
 
 export interface Child {
   readonly name: string
@@ -16,7 +13,7 @@ export interface Child {
   readonly exited: Promise<void>
   /** How it ended, in words; undefined while it lives. */
   readonly exitText: string | undefined
-  tell(message: StopMessage): void
+  tell(wish: ParentWish): void
   waitOrKill(timeoutMs: number): Promise<void>
 }
 
@@ -50,8 +47,8 @@ export function startChild(options: ChildOptions): Child {
     get exitText() {
       return exitText
     },
-    tell: (message) => {
-      if (child.connected) child.send(message)
+    tell: (wish) => {
+      if (child.connected) child.send(wish)
     },
     async waitOrKill(timeoutMs) {
       await Promise.race([exited, sleep(systemClock, timeoutMs)])
@@ -61,11 +58,13 @@ export function startChild(options: ChildOptions): Child {
   }
 }
 
-/** For the child: resolves with what the parent asked, or at its end; never when there is no channel. */
-export function parentWish(): Promise<StopMessage> {
-  if (process.send === undefined) return new Promise(() => {})
-  return new Promise((resolve) => {
-    process.once('message', (message) => resolve(message as StopMessage))
-    process.once('disconnect', () => resolve({ stop: 'shards' }))
-  })
+/** For the child: what its parent asked of it. Neither signal ever aborts when there is no channel. */
+export function followParent(): { readonly stop: AbortSignal; readonly hurry: AbortSignal } {
+  const stop = new AbortController()
+  const hurry = new AbortController()
+  if (process.send !== undefined) {
+    process.on('message', (wish: ParentWish) => (wish === 'Hurry' ? hurry : stop).abort())
+    process.on('disconnect', () => stop.abort())
+  }
+  return { stop: stop.signal, hurry: hurry.signal }
 }

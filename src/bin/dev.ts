@@ -19,7 +19,6 @@ import type { Child } from './child.ts'
 import { startChild } from './child.ts'
 import { requireLoopback } from './loopback.ts'
 import type { Signals } from './signals.ts'
-import { aborted } from './signals.ts'
 
 type Env = Readonly<Record<string, string | undefined>>
 
@@ -151,13 +150,10 @@ class Dev {
   /** Engines stop first, by their agents, while the server still listens to what they report. */
   async stop(): Promise<void> {
     this.#say('stopping')
-    const hurry = aborted(this.#signals.second).then(() =>
-      this.#agents.forEach((child) => child.tell({ stop: 'shards', graceMs: 1000 })),
-    )
-    void hurry
-    for (const agent of this.#agents) agent.tell({ stop: 'shards' })
+    this.#signals.second.addEventListener('abort', () => this.#agents.forEach((agent) => agent.tell('Hurry')))
+    for (const agent of this.#agents) agent.tell('Stop')
     await Promise.all(this.#agents.map((agent) => agent.waitOrKill(AGENT_STOP_MS)))
-    this.#server?.tell({ stop: 'server' })
+    this.#server?.tell('Stop')
     await this.#server?.waitOrKill(SERVER_STOP_MS)
     if (this.#flags.dataDir === undefined) rmSync(this.#dir, { recursive: true, force: true })
     this.#say('stopped')

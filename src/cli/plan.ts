@@ -56,7 +56,7 @@ async function planOffline(
   const beside = (await readValidManifests(cli, nodeFiles, flags.recursive === true)).map((m) =>
     applyDefaults(m.manifest),
   )
-  const all = [...manifests, ...beside]
+  const all = withoutRepeats([...manifests, ...beside])
   // Schema-valid and defaulted, so they have the shape of their kinds; server-made metadata is not looked at offline.
   const ofKind = <T>(kind: string) => all.filter((m) => m.kind === kind) as unknown as readonly T[]
   const nodes = ofKind<Node>('Node')
@@ -67,4 +67,17 @@ async function planOffline(
     deployments: ofKind<ModelDeployment>('ModelDeployment'),
     independent: flags.independent === true,
   })
+}
+
+/** A folder given with -f may hold the nodes file, too: the same object twice is one; two different ones are a mistake. */
+function withoutRepeats(manifests: readonly Manifest[]): readonly Manifest[] {
+  const byKey = new Map<string, Manifest>()
+  for (const manifest of manifests) {
+    const key = `${manifest.kind} "${manifest.metadata.name}"`
+    const first = byKey.get(key)
+    if (first !== undefined && JSON.stringify(first) !== JSON.stringify(manifest))
+      throw new CliError(`${key} is given twice with different content`)
+    byKey.set(key, manifest)
+  }
+  return [...byKey.values()]
 }

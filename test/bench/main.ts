@@ -1,0 +1,16 @@
+/** `npm run bench`: prints one table; described in docs/operations.md. Never an assertion: machines are noisy. */
+import { rmSync } from 'node:fs'
+import { tempDir } from '../support/processes.ts'
+import { benchGateway } from './gateway.ts'
+import { benchPlan } from './plan.ts'
+import { printRows } from './stats.ts'
+import { benchWrites } from './writes.ts'
+
+const dir = tempDir()
+try {
+  console.error('measuring plans, writes and the gateway; about a minute…')
+  const rows = [...benchPlan(), ...(await benchWrites(dir)), ...(await benchGateway())]
+  printRows(rows)
+} finally {
+  rmSync(dir, { recursive: true, force: true })
+}
