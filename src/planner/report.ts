@@ -132,7 +132,7 @@ function planDeployment(
   const views = nodeViews(start)
   const wide = placements.some((p) => p.members.length > 1)
   const shrink = wide ? hintsToShrink(demandOf(template, resolved, []), views, decide) : []
-  const hints = refused?.hints ?? shrink.map((hint) => `one node per replica: ${hint}`)
+  const hints = refused?.hints ?? shrink
   return { item: { ...itemOf(name, views, placements, refused), hints }, groups }
 }
 

@@ -69,7 +69,8 @@ export function attempt(demand: Demand, nodes: readonly NodeView[], cut: Cut): A
   const able = nodes.filter((node) => !unsupported.some((r) => r.node === node.name))
   const classes = compatible(demand, cut.engine, seatsOf(demand, search.cost, able))
   const largest = Math.max(0, ...classes.map((c) => c.length))
-  if (able.length < cut.degree) return refused([...unsupported, tooFew(cut, able.length)])
+  if (able.length < cut.degree)
+    return refused(able.length === 0 && nodes.length > 0 ? unsupported : [...unsupported, tooFew(cut, able.length)])
   if (largest < cut.degree) return refused([...unsupported, ...mismatches(search, classes)])
 
   const best = bestOf(classes.flatMap((seats) => candidatesOf(search, seats)))

@@ -108,7 +108,7 @@ const phrases: Readonly<Record<RefusalReason, string>> = {
   NotReady: 'node(s) were not ready',
   UntoleratedTaint: 'node(s) had an untolerated taint',
   NodeSelectorMismatch: "node(s) didn't match the node selector",
-  EngineUnsupported: 'node(s) whose engine cannot cut the model so',
+  EngineUnsupported: 'node(s) without engine support',
   EngineMismatch: 'node(s) with another engine build',
   StrategyUnsupported: 'node(s) without support for the strategy',
   ModelNotPresent: 'node(s) without the model',
@@ -117,6 +117,9 @@ const phrases: Readonly<Record<RefusalReason, string>> = {
   NotEnoughNodes: 'too few nodes',
   Indivisible: 'indivisible',
 }
+
+/** Reasons whose message adds nothing to their phrase. */
+const selfEvident: readonly RefusalReason[] = ['NotReady', 'Unschedulable']
 
 /** `0/2 nodes are available: 2 Insufficient memory (need 10.9Gi, best free 10.1Gi)`; what concerns no node comes last. */
 export function refusalMessage(nodeCount: number, refusals: readonly Refusal[]): string {
@@ -141,7 +144,10 @@ export function refusalSummary(refusals: readonly Refusal[]): string {
 function countReason(reason: RefusalReason, refusals: readonly Refusal[]): string {
   const phrase = `${refusals.length} ${phrases[reason]}`
   const nearest = nearestOf(refusals)
-  if (nearest === undefined) return phrase
+  if (nearest === undefined) {
+    const messages = new Set(refusals.map((r) => r.message))
+    return messages.size === 1 && !selfEvident.includes(reason) ? `${phrase} (${[...messages].join()})` : phrase
+  }
   const { needBytes = 0, haveBytes = 0 } = nearest
   return `${phrase} (need ${formatBytes(needBytes)}, best free ${formatBytes(haveBytes)})`
 }

@@ -7,7 +7,6 @@ import type { ModelShape } from '../../api/model.ts'
 import type { Engine } from '../../api/words.ts'
 import { formatBytes } from '../../lib/quantity.ts'
 import { bitsOf } from '../cost.ts'
-import { kvTokens } from '../memory.ts'
 import { nodeRefusal } from './filter.ts'
 import { EXACT_NODES } from './seats.ts'
 import type { Demand, NodeView, Placed, Placement } from './types.ts'
@@ -61,23 +60,23 @@ function planned(placement: Placement): Placed | undefined {
   return placement.kind === 'Placed' ? placement : undefined
 }
 
-/** `: Pipeline of 2, 5.3 tokens/s, 10.0Gi on the fullest node` */
-function figures({ strategy, members, predicted }: Placed): string {
+/** `fits as Pipeline of 2 (5.3 tokens/s, 10.0Gi per node at most)` */
+function fits({ strategy, members, predicted }: Placed, verb = 'fits'): string {
   const need = Math.max(...members.map((m) => m.memoryBytes))
   const speed = predicted.decodeTokensPerSecond
-  const rate = speed > 0 ? `, ${Number(speed.toPrecision(3))} tokens/s` : ''
-  const where = strategy === 'Single' ? 'one node' : `${strategy} of ${members.length}`
-  return `${where}${rate}, ${formatBytes(need)} per node at most`
+  const rate = speed > 0 ? `${Number(speed.toPrecision(3))} tokens/s, ` : ''
+  const where = strategy === 'Single' ? 'one node' : `as ${strategy} of ${members.length}`
+  return `${verb} ${where} (${rate}${formatBytes(need)} per node at most)`
 }
 
 /** The most tokens, in steps of the cache, that fit; undefined: none does. */
 function largestContext(demand: Demand, nodes: readonly NodeView[], decide: Decide): number | undefined {
-  const fits = (steps: number) => decide(withContext(demand, steps * KV_STEP_TOKENS), nodes).kind === 'Placed'
+  const holds = (steps: number) => decide(withContext(demand, steps * KV_STEP_TOKENS), nodes).kind === 'Placed'
   // The number asked for is known not to fit.
   let [good, bad] = [0, Math.ceil(demand.template.serving.contextTokens / KV_STEP_TOKENS)]
   while (bad - good > 1) {
     const middle = Math.floor((good + bad) / 2)
-    if (fits(middle)) good = middle
+    if (holds(middle)) good = middle
     else bad = middle
   }
   return good === 0 ? undefined : good * KV_STEP_TOKENS
@@ -86,7 +85,7 @@ function largestContext(demand: Demand, nodes: readonly NodeView[], decide: Deci
 function fewerTokens(demand: Demand, nodes: readonly NodeView[], decide: Decide): string | undefined {
   const tokens = largestContext(demand, nodes, decide)
   const plan = tokens === undefined ? undefined : planned(decide(withContext(demand, tokens), nodes))
-  return plan && `serving.contextTokens: ${tokens} fits (${figures(plan)})`
+  return plan && `serving.contextTokens: ${tokens} ${fits(plan)}`
 }
 
 function fewerRequests(demand: Demand, nodes: readonly NodeView[], decide: Decide): string | undefined {
@@ -99,10 +98,7 @@ function fewerRequests(demand: Demand, nodes: readonly NodeView[], decide: Decid
     else bad = middle
   }
   const plan = good === 0 ? undefined : planned(decide(withRequests(good), nodes))
-  return (
-    plan &&
-    `serving.concurrency: ${good} fits (${figures(plan)}; ${kvTokens({ ...serving, concurrency: good })} tokens of cache)`
-  )
+  return plan && `serving.concurrency: ${good} ${fits(plan)}`
 }
 
 /** The mildest quantisation below the present one that fits. Exact bytes of the present files do not carry over. */
@@ -112,7 +108,7 @@ function fewerBits(demand: Demand, nodes: readonly NodeView[], decide: Decide): 
     const shape = quantised(demand.shape, bits)
     const plan = planned(decide({ ...demand, shape }, nodes))
     if (plan !== undefined)
-      return `${bits}-bit weights (${(shape.weightBytes / 1e9).toFixed(1)} GB) fit (${figures(plan)})`
+      return `${bits}-bit weights (${(shape.weightBytes / 1e9).toFixed(1)} GB) ${fits(plan, 'fit')}`
   }
   return undefined
 }
@@ -139,7 +135,7 @@ function oneMoreNode(demand: Demand, nodes: readonly NodeView[], decide: Decide)
       : withTemplate(demand, { parallelism: { ...parallelism, degree: parallelism.degree + 1 } })
   const plan = planned(decide(demand, more)) ?? (grown && planned(decide(grown, more)))
   const chip = like.nodeInfo.chip === '' ? '' : `${like.nodeInfo.chip}, `
-  return plan && `one more node like ${like.name} (${chip}${formatBytes(like.memoryBytes)}) fits it (${figures(plan)})`
+  return plan && `one more node like ${like.name} (${chip}${formatBytes(like.memoryBytes)}) ${fits(plan)}`
 }
 
 /** Metal's limit can be raised up to what the system reserve leaves; on Macs whose limit it is that binds. */
@@ -158,7 +154,7 @@ function higherGpuLimit(demand: Demand, nodes: readonly NodeView[], decide: Deci
     if (node === undefined || wanted <= node.allocatableBytes) return []
     return [`${Math.ceil(wanted / allocatableFactor / MIB)} on ${node.name}`]
   })
-  return `a raised GPU limit fits (sudo sysctl iogpu.wired_limit_mb=${limits.join(', ')}; ${figures(plan)}); it is lost on reboot`
+  return `a raised GPU limit ${fits(plan)}: sudo sysctl iogpu.wired_limit_mb=${limits.join(', ')}; it is lost on reboot`
 }
 
 /** The other engine, where nodes say nothing against it: its pipeline does not repeat the ends of the model on every rank. */
@@ -168,11 +164,10 @@ function withLlamaCpp(demand: Demand, nodes: readonly NodeView[], decide: Decide
   if ((name !== 'Auto' && name !== 'mlx') || offered.length === 0) return undefined
   const other = withEngine(demand, 'llamacpp')
   const plan = planned(decide(other, offered))
-  if (plan !== undefined) return `engine llamacpp (with the model as GGUF) fits (${figures(plan)})`
+  if (plan !== undefined) return `engine llamacpp (with the model as GGUF) ${fits(plan)}`
   const tokens = largestContext(other, offered, decide)
   const smaller = tokens === undefined ? undefined : planned(decide(withContext(other, tokens), offered))
   return (
-    smaller &&
-    `engine llamacpp (with the model as GGUF) and serving.contextTokens: ${tokens} fits (${figures(smaller)})`
+    smaller && `engine llamacpp (with the model as GGUF) and serving.contextTokens: ${tokens} ${fits(smaller, 'fit')}`
   )
 }
