@@ -43,6 +43,15 @@ export function sceneOf(world: World, group: ShardGroup, nowMs: number): GroupSc
 export const blockingShards = (scene: GroupScene): readonly Shard[] =>
   scene.older.filter((s) => isReady(scene.nodeOf(s.spec.nodeName)))
 
+/**
+ * As blockingShards, and those on the members' own nodes: an agent that says Prepared is in contact again, even before
+ * its node is Ready, and will not start a rank beside its older epoch.
+ */
+export function holdingRendezvous(scene: GroupScene): readonly Shard[] {
+  const members = new Set(scene.group.spec.members.map((m) => m.node))
+  return scene.older.filter((s) => members.has(s.spec.nodeName) || isReady(scene.nodeOf(s.spec.nodeName)))
+}
+
 export const nodesOf = (members: ShardGroup['spec']['members']): string =>
   [...new Set(members.map((m) => m.node))].join(', ')
 

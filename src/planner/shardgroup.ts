@@ -11,7 +11,7 @@ import type { GroupPhase, ShardGroup, ShardGroupStatus } from '../api/shardgroup
 import { CHILDREN_FINALIZER } from '../api/words.ts'
 import type { Plan, StoreAction } from './actions.ts'
 import { event, isBeingDeleted, removeFinalizer, setSpec, setStatus, soonest } from './actions.ts'
-import { blockingShards, nodesOf, notReady, sceneOf, statusOf } from './groupscene.ts'
+import { blockingShards, holdingRendezvous, nodesOf, notReady, sceneOf, statusOf } from './groupscene.ts'
 import type { GroupScene } from './groupscene.ts'
 import { makeShards } from './makeshards.ts'
 import { isReady } from './nodelife.ts'
@@ -211,7 +211,7 @@ function planReady(scene: GroupScene): Plan {
 function rendezvousActions(scene: GroupScene): readonly StoreAction[] {
   const { current, nowMs } = scene
   if (current.some((s) => s.spec.rendezvous !== null || s.status?.phase !== 'Prepared')) return []
-  if (blockingShards(scene).length > 0) return []
+  if (holdingRendezvous(scene).length > 0) return []
   const addresses = current.map((s) => s.status?.ringAddress)
   if (addresses.some((a) => a === undefined)) return []
   const hosts = addresses.map((a) => [a])

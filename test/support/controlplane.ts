@@ -131,6 +131,12 @@ export class ControlPlane {
     await this.idle()
   }
 
+  async cordon(node: string, unschedulable: boolean): Promise<void> {
+    const key = { kind: 'Node', namespace: '', name: node }
+    await this.store.transact((tx) => patchObject(tx, key, 'merge', { spec: { unschedulable } }))
+    await this.idle()
+  }
+
   async delete(kind: keyof ObjectOf, name: string, propagation?: 'Foreground' | 'Orphan'): Promise<void> {
     const namespace = kind === 'Node' || kind === 'Model' ? '' : 'default'
     const options = propagation === undefined ? {} : { propagation }

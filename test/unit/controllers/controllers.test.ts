@@ -198,4 +198,38 @@ describe('changing', () => {
     expect(ready('ShardGroup', 'chat-0')?.status).toBe('True')
     expect(plane.get('ShardGroup', 'chat-0')?.metadata.ownerReferences).toBeUndefined()
   })
+
+  test('a foreground delete keeps the owner until its dependents are gone', async () => {
+    await plane.deploy('chat')
+    await plane.obey()
+    await plane.delete('ModelDeployment', 'chat', 'Foreground')
+    expect(plane.names('Revision')).toEqual([])
+    expect(plane.names('ModelDeployment')).toEqual(['chat'])
+    await plane.obey()
+    for (const kind of ['ModelDeployment', 'ShardGroup', 'Shard'] as const) expect(plane.names(kind)).toEqual([])
+  })
+
+  test('a cordoned node is not lost, and takes nothing new until it is uncordoned', async () => {
+    await plane.deploy('chat', { replicas: 2, placement: { spread: 'Require' } })
+    await plane.obey()
+    await plane.delete('ModelDeployment', 'chat')
+    await plane.obey()
+    for (const node of ['mini-1', 'mini-2']) await plane.cordon(node, true)
+    await plane.deploy('later')
+    expect(scheduled('later')?.reason).toBe('Unschedulable')
+    await plane.cordon('mini-2', false)
+    await plane.obey()
+    expect(ready('ModelDeployment', 'later')?.status).toBe('True')
+  })
+
+  test('paused keeps the old template until it is resumed', async () => {
+    await plane.deploy('chat')
+    await plane.obey()
+    await plane.change('chat', { paused: true, serving: { contextTokens: 64, concurrency: 1, maxOutputTokens: 32 } })
+    await plane.obey()
+    expect(plane.names('Revision')).toEqual(['chat-r1'])
+    await plane.change('chat', { paused: false })
+    await plane.obey()
+    expect(plane.get('ShardGroup', 'chat-0')?.spec.revision).toBe(2)
+  })
 })

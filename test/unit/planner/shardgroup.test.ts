@@ -117,6 +117,14 @@ describe('starting', () => {
     expect(actionsOf(p, 'setSpec')).toEqual([])
   })
 
+  test('no rendezvous while an older epoch may live beside a prepared rank whose node is not Ready yet', () => {
+    const second = aGroup({ epoch: 2 }, { status: preparing })
+    const nodes = [aNode('mini-1'), aNode('mini-2', { silentForMs: 30_000 })]
+    const prepared = [aShard(second, 0, 'Prepared'), aShard(second, 1, 'Prepared')]
+    const p = plan(second, [...prepared, aShard(second, 1, 'Ready', { epoch: 1 })], { nodes })
+    expect(actionsOf(p, 'setSpec')).toEqual([])
+  })
+
   test('a group is Ready when every rank of its epoch is', () => {
     const half = plan(group, [aShard(group, 0, 'Ready', { rendezvous }), aShard(group, 1, 'Loading', { rendezvous })])
     expect(readyIn(half)?.status).toBe('False')
