@@ -7,6 +7,7 @@ import { createReadStream } from 'node:fs'
 import { mkdir, open, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { ModelShape } from '../src/api/model.ts'
+import type { ModelFiles } from '../src/api/modelfiles/files.ts'
 import type { NodeModel } from '../src/api/node.ts'
 import type { Clock } from '../src/lib/clock.ts'
 import { every } from '../src/lib/clock.ts'
@@ -34,12 +35,6 @@ export const fixedShelf = (models: readonly LocalModel[]): ModelShelf => ({
   list: () => models,
   onChange: () => () => {},
 })
-
-export interface ModelFiles {
-  /** Reads the bytes [start, end) of a file of the folder, fewer at its end. */
-  readonly readRange: (file: string, start: number, end: number) => Promise<Uint8Array>
-  readonly files: readonly { readonly name: string; readonly sizeBytes: number }[]
-}
 
 export interface DiskShelfOptions {
   readonly modelsDir: string

@@ -1,4 +1,5 @@
 /** What the agent says of its own Node. Pure; figures that change all the time are in heartbeats, not here. */
+import { isDeepStrictEqual } from 'node:util'
 import type { ConditionUpdate } from '../src/api/conditions.ts'
 import { setConditions } from '../src/api/conditions.ts'
 import type { Condition } from '../src/api/meta.ts'
@@ -94,21 +95,13 @@ function conditionsOf({ facts, engines }: NodeStatusInput): readonly ConditionUp
   ]
 }
 
-/** Optional figures that a merge patch must take away by name, or those of an earlier start would stay. */
-const optional = { nodeInfo: ['gpuCores', 'osVersion', 'hardwareModel'], capacity: ['gpuMemory'] } as const
-
-/** The merge patch between two reports, by whole fields; undefined when they are equal. */
+/** The patch between two reports; the server replaces each field whole. undefined when they are equal. */
 export function nodePatch(
   held: NodeReport | undefined,
   now: NodeReport,
 ): Readonly<Record<string, unknown>> | undefined {
   const changes = Object.entries(now).filter(
-    ([field, value]) => JSON.stringify(value) !== JSON.stringify(held?.[field as keyof NodeReport]),
+    ([field, value]) => !isDeepStrictEqual(value, held?.[field as keyof NodeReport]),
   )
-  return changes.length === 0 ? undefined : Object.fromEntries(changes.map(([f, value]) => [f, withNulls(f, value)]))
-}
-
-function withNulls(field: string, value: unknown): unknown {
-  if (field !== 'nodeInfo' && field !== 'capacity') return value
-  return { ...Object.fromEntries(optional[field].map((key) => [key, null])), ...(value as object) }
+  return changes.length === 0 ? undefined : Object.fromEntries(changes)
 }

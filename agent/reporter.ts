@@ -1,4 +1,5 @@
 /** Brings shard statuses to the server: each change once it is due, one write per shard at a time, until acknowledged. */
+import { isDeepStrictEqual } from 'node:util'
 import type { Shard, ShardStatus } from '../src/api/shard.ts'
 import type { BackoffPolicy } from '../src/lib/backoff.ts'
 import { backoffMs } from '../src/lib/backoff.ts'
@@ -6,11 +7,13 @@ import type { Clock, Random } from '../src/lib/clock.ts'
 import { isOpError, messageOf } from '../src/lib/errors.ts'
 import type { Logger } from '../src/lib/log.ts'
 import type { Client } from '../src/rpc/messages.ts'
+import type { StatusPatch } from './shardstatus.ts'
 import { PROGRESS_PERIOD_MS, isDue, statusPatch } from './shardstatus.ts'
 import type { WantedShards } from './wanted.ts'
 
 const retry: BackoffPolicy = { firstMs: 500, maxMs: 30_000, factor: 2, jitter: 0.2 }
 const WRITE_TIMEOUT_MS = 10_000
+const REPEAT_MS = 10_000
 
 export interface ReporterDoors {
   readonly client: Client
@@ -27,6 +30,8 @@ interface Account {
   failures: number
   retryAtMs: number
   sentAtMs: number
+  /** What was acknowledged last: sent again only after a pause, should the server keep less than it took. */
+  acknowledged: StatusPatch | undefined
 }
 
 export class ShardReporter {
@@ -45,6 +50,7 @@ export class ShardReporter {
     if (patch === undefined || account.inFlight) return
     const nowMs = this.#doors.clock.monotonicMs()
     if (nowMs < account.retryAtMs || !isDue(shard.status, patch, nowMs - account.sentAtMs)) return
+    if (nowMs - account.sentAtMs < REPEAT_MS && isDeepStrictEqual(patch, account.acknowledged)) return
     account.inFlight = true
     account.sentAtMs = nowMs
     void this.#write(shard, patch, account, signal)
@@ -60,14 +66,15 @@ export class ShardReporter {
     for (const [uid, account] of this.#accounts) if (!uids.has(uid) && !account.inFlight) this.#accounts.delete(uid)
   }
 
-  async #write(shard: Shard, patch: object, account: Account, signal: AbortSignal): Promise<void> {
+  async #write(shard: Shard, patch: StatusPatch, account: Account, signal: AbortSignal): Promise<void> {
     const { client, wanted, log, onChange } = this.#doors
     const uid = shard.metadata.uid
     try {
       const options = { signal, timeoutMs: WRITE_TIMEOUT_MS }
-      const { object } = await client.updateStatus({ uid, patch: patch as Record<string, unknown> }, options)
+      const { object } = await client.updateStatus({ uid, patch }, options)
       wanted.onWritten(object as Shard)
       account.failures = 0
+      account.acknowledged = patch
       account.inFlight = false
     } catch (error) {
       account.inFlight = false
@@ -92,7 +99,13 @@ export class ShardReporter {
   #accountOf(uid: string): Account {
     const known = this.#accounts.get(uid)
     if (known !== undefined) return known
-    const fresh = { inFlight: false, failures: 0, retryAtMs: -Infinity, sentAtMs: -PROGRESS_PERIOD_MS }
+    const fresh: Account = {
+      acknowledged: undefined,
+      inFlight: false,
+      failures: 0,
+      retryAtMs: -Infinity,
+      sentAtMs: -PROGRESS_PERIOD_MS,
+    }
     this.#accounts.set(uid, fresh)
     return fresh
   }

@@ -1,6 +1,8 @@
 /** What the agent says of one shard: its status as it is now, and the patch that tells the server what changed. Pure. */
+import { isDeepStrictEqual } from 'node:util'
 import { setConditions } from '../src/api/conditions.ts'
 import type { ConditionUpdate } from '../src/api/conditions.ts'
+import type { Condition } from '../src/api/meta.ts'
 import type { Shard, ShardExit, ShardPhase, ShardStatus } from '../src/api/shard.ts'
 import type { LocalShard } from './hosts.ts'
 import type { ShardNotes, Wait } from './plan.ts'
@@ -128,14 +130,27 @@ export type StatusPatch = { readonly [K in keyof ShardStatus]?: ShardStatus[K] |
 /** What stays as it was said once, though the process that had it is gone. */
 const lasting: readonly (keyof ShardStatus)[] = ['pid', 'address', 'port', 'ringAddress', 'exit', 'lastLogLines']
 
-/** The merge patch from the status that the server holds to the one that is; undefined when they say the same. */
+/** The patch, by whole fields, from the status that the server holds to the one that is; undefined when they say the same. */
 export function statusPatch(held: ShardStatus | undefined, now: ShardStatus): StatusPatch | undefined {
   const changes = fields.flatMap((field): [string, unknown][] => {
     const value = now[field]
     if (value === undefined) return held?.[field] === undefined || lasting.includes(field) ? [] : [[field, null]]
-    return JSON.stringify(value) === JSON.stringify(held?.[field]) ? [] : [[field, value]]
+    return saysTheSame(field, value, held?.[field]) ? [] : [[field, value]]
   })
   return changes.length === 0 ? undefined : (Object.fromEntries(changes) as StatusPatch)
+}
+
+/** The server stamps conditions by its own clock: the time of a transition is not ours to compare. */
+function saysTheSame(field: keyof ShardStatus, now: unknown, held: unknown): boolean {
+  if (field !== 'conditions') return isDeepStrictEqual(now, held)
+  const said = (conditions: unknown) =>
+    ((conditions ?? []) as readonly Condition[]).map(({ type, status, reason, message }) => [
+      type,
+      status,
+      reason,
+      message,
+    ])
+  return isDeepStrictEqual(said(now), said(held))
 }
 
 export const PROGRESS_PERIOD_MS = 10_000

@@ -153,7 +153,7 @@ export class MemoryHosts implements Hosts {
     return () => this.#listeners.delete(listener)
   }
 
-  async *readLog(uid: string, name: string): AsyncGenerator<string> {
+  async *readLog(_uid: string, name: string): AsyncGenerator<string> {
     const lines = this.logs.get(name)
     if (lines === undefined) throw new OpError('NotFound', `no log of ${name}`)
     yield* lines

@@ -1,0 +1,178 @@
+/**
+ * Composition root of the agent: the only place in agent/ that takes the real clock, disk, processes and network. `bin`
+ * calls it with what argv and the environment said.
+ */
+import { mkdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { shapeOfModel } from '../src/api/modelfiles/shape.ts'
+import { systemClock, systemRandom } from '../src/lib/clock.ts'
+import { OpError, messageOf } from '../src/lib/errors.ts'
+import type { Logger } from '../src/lib/log.ts'
+import { connect } from '../src/rpc/grpcclient.ts'
+import type { DirectoryLock } from '../src/store/lock.ts'
+import { lockDirectory } from '../src/store/lock.ts'
+import type { StopHow } from './agent.ts'
+import { Agent } from './agent.ts'
+import { DiskShelf } from './models.ts'
+import type { EngineReport } from './nodestatus.ts'
+import { machineDoors } from './observe/doors.ts'
+import type { Observe } from './observe/facts.ts'
+import { createObserver } from './observe/index.ts'
+import type { Simulation } from './observe/simulate.ts'
+import { parseSimulation, reportAs } from './observe/simulate.ts'
+import { STOP_AFTER_FAILURE } from './plan.ts'
+import { checkPortRange, defaultPortRange, ephemeralRange, parsePortRange } from './ports.ts'
+import { fileRecord } from './record.ts'
+import type { Runtimes } from './runtimes/index.ts'
+import { runtimesOf } from './runtimes/index.ts'
+import { openHosts } from './shardhost/hosts.ts'
+
+export interface RunAgentOptions {
+  /** `host:port` of the server. */
+  readonly server: string
+  readonly name: string
+  readonly dataDir: string
+  readonly modelsDir: string
+  /** Holds the engines that `npm run setup` made. */
+  readonly userDataDir: string
+  /** `A-B`; absent: 20000-20999. */
+  readonly portRange?: string
+  /** `chip=Apple M4,memory=16Gi,…` */
+  readonly simulate?: string
+  /** N: report 1/N of the machine. */
+  readonly share?: number
+  readonly labels?: Readonly<Record<string, string>>
+  readonly agentVersion: string
+  readonly log: Logger
+  /** Ends the agent and leaves its shards running. */
+  readonly signal: AbortSignal
+  /** Ends the agent after it has stopped its shards. */
+  readonly stopShards?: AbortSignal
+  /** Shortens the drain of `stopShards`. */
+  readonly hurry?: AbortSignal
+}
+
+/** IPv4 address under which this node's shards listen, until the cluster has identities. */
+const ADDRESS = '127.0.0.1'
+
+/**
+ * Runs one agent to its end. Resolves with the exit code: 0 when it was stopped, 1 when the server refuses it (the log
+ * says why). Rejects with OpError Invalid for options that make no sense, Unavailable when another agent has the data
+ * directory.
+ */
+export async function runAgent(options: RunAgentOptions): Promise<number> {
+  const { name, dataDir, log } = options
+  const simulation = options.simulate === undefined ? undefined : parseSimulation(options.simulate)
+  const portRange = options.portRange === undefined ? defaultPortRange : parsePortRange(options.portRange)
+  checkPortRange(portRange, ephemeralRange(process.platform, portRangeOfKernel()))
+  mkdirSync(dataDir, { recursive: true, mode: 0o700 })
+  const lock = lockFolder(dataDir)
+  const over = new AbortController()
+  try {
+    const runtimes = runtimesOf({ userDataDir: options.userDataDir, platform: process.platform })
+    const machine = machineOf(options, runtimes, simulation)
+    const { bootId } = await machine.observe({ pids: [], loadedBytes: 0 })
+    const hostDoors = { dataDir, address: ADDRESS, portRange, bootId, runtimes, clock: systemClock, log }
+    const shelf = new DiskShelf({
+      modelsDir: options.modelsDir,
+      cacheFile: join(dataDir, 'digests.json'),
+      shapeOf: shapeOfModel,
+      clock: systemClock,
+      log,
+    })
+    const client = connect(options.server, { node: name })
+    const agent = new Agent(
+      {
+        client,
+        hosts: openHosts(hostDoors),
+        models: shelf,
+        observe: machine.observe,
+        probeEngines: machine.probeEngines,
+        record: fileRecord(dataDir),
+        clock: systemClock,
+        random: systemRandom,
+        log,
+      },
+      {
+        nodeName: name,
+        agentVersion: options.agentVersion,
+        address: ADDRESS,
+        ...(options.labels === undefined ? {} : { labels: options.labels }),
+      },
+    )
+    listen(agent, options)
+    const scanning = shelf.run(over.signal)
+    const end = await agent.run()
+    over.abort()
+    await scanning
+    client.close()
+    return end.kind === 'Stopped' ? 0 : 1
+  } finally {
+    over.abort()
+    lock.release()
+  }
+}
+
+/** The same lock as a server's: one process for one data directory, freed by the OS however the process ends. */
+function lockFolder(dataDir: string): DirectoryLock {
+  try {
+    return lockDirectory(dataDir)
+  } catch (error) {
+    throw new OpError(
+      'Unavailable',
+      `start an agent in ${dataDir}: another process has this folder. Stop it, or give this agent a --data-dir of its own (${messageOf(error)})`,
+      { cause: error },
+    )
+  }
+}
+
+function listen(agent: Agent, { signal, stopShards, hurry, log }: RunAgentOptions): void {
+  const stop = (how: StopHow) =>
+    void agent.stop(how).catch((error) => log.error('agent not stopped in order', { error: messageOf(error) }))
+  on(signal, () => stop({ shards: 'leave' }))
+  on(stopShards, () => stop({ shards: 'stop' }))
+  on(hurry, () => {
+    if (stopShards?.aborted) stop({ shards: 'stop', limits: { ...STOP_AFTER_FAILURE, graceMs: 1_000 } })
+  })
+}
+
+function on(signal: AbortSignal | undefined, run: () => void): void {
+  if (signal?.aborted) run()
+  else signal?.addEventListener('abort', run, { once: true })
+}
+
+/** Observation and probes belong together: the GPU limit is a fact of the machine that only an engine can tell. */
+function machineOf(options: RunAgentOptions, runtimes: Runtimes, simulation: Simulation | undefined) {
+  let gpuMemoryBytes: number | undefined
+  const plain = createObserver({ platform: process.platform, doors: machineDoors, dataDir: options.dataDir })
+  const withGpu: Observe = async (own) => {
+    const facts = await plain(own)
+    return gpuMemoryBytes === undefined ? facts : { ...facts, gpuMemoryBytes }
+  }
+  const probeEngines = async (): Promise<EngineReport> => {
+    const engines: EngineReport['engines'][number][] = []
+    const missing: EngineReport['missing'][number][] = []
+    for (const runtime of Object.values(runtimes)) {
+      const found = await runtime.probe()
+      if (found.kind === 'Missing') missing.push({ engine: runtime.engine, remedy: found.remedy })
+      else {
+        engines.push(found.info)
+        gpuMemoryBytes = found.gpuMemoryBytes ?? gpuMemoryBytes
+      }
+    }
+    return { engines, missing }
+  }
+  const how = {
+    ...(simulation === undefined ? {} : { simulation }),
+    ...(options.share === undefined ? {} : { shares: options.share }),
+  }
+  return { observe: reportAs(withGpu, how), probeEngines }
+}
+
+function portRangeOfKernel(): string | undefined {
+  try {
+    return readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8')
+  } catch {
+    return undefined
+  }
+}
