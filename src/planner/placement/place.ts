@@ -58,7 +58,7 @@ const without = (nodes: readonly NodeView[], refusals: readonly Refusal[]): read
 function attemptsOf(demand: Demand, nodes: readonly NodeView[], wish: Wish): readonly Attempt[] {
   const attempts: Attempt[] = []
   const engines = engineChoices(demand, nodes)
-  const maxDegree = wish.maxDegree ?? Math.max(wish.minDegree, Math.min(nodes.length, demand.shape.layers))
+  const maxDegree = wish.maxDegree ?? Math.max(wish.minDegree, nodes.length)
   for (let degree = wish.minDegree; degree <= maxDegree; degree += 1) {
     const strategies = wish.strategies.filter((s) => (s === 'Single') === (degree === 1))
     const made = engines.flatMap((engine) =>
