@@ -141,11 +141,13 @@ const updateStatusRequest = codec<UpdateStatusRequest, { uid: string; patch: Uin
     return { uid: uid ?? '', patch }
   },
 )
-const writeReply = codec<WriteReply, { object: Uint8Array; result: string }>(
-  ({ object, result }) => ({ object: objectToJson(object), result }),
-  ({ object, result }) => ({
+type WriteReplyWire = { object?: Uint8Array; result?: string; warnings?: readonly string[] }
+const writeReply = codec<WriteReply, WriteReplyWire>(
+  ({ object, result, warnings }) => defined({ object: objectToJson(object), result, warnings }),
+  ({ object, result, warnings }) => ({
     object: objectFromJson(object),
     result: oneOf(['created', 'configured', 'unchanged'], result, 'result'),
+    ...defined({ warnings }),
   }),
 )
 const deleteReply = codec<DeleteReply, { object: Uint8Array; gone: boolean }>(

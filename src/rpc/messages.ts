@@ -62,6 +62,8 @@ export type WriteResult = 'created' | 'configured' | 'unchanged'
 export interface WriteReply {
   readonly object: MctlObject
   readonly result: WriteResult
+  /** Unknown fields that were left out (`fieldValidation: Warn`). */
+  readonly warnings?: readonly string[]
 }
 export interface DeleteReply {
   readonly object: MctlObject
@@ -172,6 +174,8 @@ export type AgentMessage =
       /** Cluster whose shards this agent runs, '' on a fresh agent. */
       readonly clusterUid: string
       readonly labels: Readonly<Record<string, string>>
+      /** Made once and kept in the agent's data directory: tells a reconnect from a second agent of the same name. */
+      readonly agentId?: string
     }
   /** Every 5 s. Live memory never touches SQLite. */
   | { readonly type: 'Heartbeat'; readonly freeBytes?: number; readonly pressure?: 'Normal' | 'Warn' | 'Critical' }

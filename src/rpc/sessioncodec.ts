@@ -36,8 +36,8 @@ export const serverMessageCodec: Codec<ServerMessage | undefined> = {
 function encodeAgent(message: AgentMessage): AgentWire {
   switch (message.type) {
     case 'Hello': {
-      const { nodeName, bootId, agentVersion, clusterUid, labels } = message
-      return { hello: { nodeName, bootId, agentVersion, clusterUid, labels } }
+      const { nodeName, bootId, agentVersion, clusterUid, labels, agentId } = message
+      return { hello: { nodeName, bootId, agentVersion, clusterUid, labels, ...defined({ agentId }) } }
     }
     case 'Heartbeat': {
       const { freeBytes, pressure } = message
@@ -58,8 +58,8 @@ function encodeAgent(message: AgentMessage): AgentWire {
 
 function decodeAgent({ hello, heartbeat, synced, modelShape, logChunk, logEnd }: AgentWire): AgentMessage | undefined {
   if (hello !== undefined) {
-    const { nodeName = '', bootId = '', agentVersion = '', clusterUid = '', labels = {} } = hello
-    return { type: 'Hello', nodeName, bootId, agentVersion, clusterUid, labels }
+    const { nodeName = '', bootId = '', agentVersion = '', clusterUid = '', labels = {}, agentId } = hello
+    return { type: 'Hello', nodeName, bootId, agentVersion, clusterUid, labels, ...defined({ agentId }) }
   }
   if (heartbeat !== undefined) {
     const pressure = (['Normal', 'Warn', 'Critical'] as const).find((p) => p === heartbeat.pressure)

@@ -57,7 +57,10 @@ const requests: Record<string, fc.Arbitrary<unknown>> = {
   updateStatus: record({ uid: text, patch: fc.dictionary(key, json) }),
   plan: record({ objects: fc.array(manifest, { maxLength: 3 }) }, { independent: fc.boolean() }),
 }
-const writeReply = record({ object: manifest, result: fc.constantFrom('created', 'configured', 'unchanged') })
+const writeReply = record(
+  { object: manifest, result: fc.constantFrom('created', 'configured', 'unchanged') },
+  { warnings: fc.array(text, { minLength: 1 }) },
+)
 const replies: Record<string, fc.Arbitrary<unknown>> = {
   version: record({ serverVersion: text, apiVersion: text, clusterUid: text, incarnation: text }, { gatewayUrl: text }),
   create: writeReply,
@@ -115,14 +118,17 @@ describe('the codec, through protobuf bytes', () => {
 
   test('a session: every message of both sides comes back as it was', () => {
     const up = fc.oneof(
-      record({
-        type: fc.constant('Hello'),
-        nodeName: text,
-        bootId: text,
-        agentVersion: text,
-        clusterUid: text,
-        labels: fc.dictionary(key, text),
-      }),
+      record(
+        {
+          type: fc.constant('Hello'),
+          nodeName: text,
+          bootId: text,
+          agentVersion: text,
+          clusterUid: text,
+          labels: fc.dictionary(key, text),
+        },
+        { agentId: text },
+      ),
       record({ type: fc.constant('Heartbeat') }, { freeBytes: fc.nat(), pressure: fc.constantFrom('Normal', 'Warn') }),
       record({ type: fc.constant('Synced') }),
       record({ type: fc.constant('ModelShape'), source: text, digest: text, shape: fc.dictionary(key, json) }),

@@ -1,0 +1,59 @@
+/** One agent's session: what it said last, what is on the way down to it, and the logs that are asked of it. */
+import { OpError } from '../lib/errors.ts'
+import { Pipe } from '../rpc/flow.ts'
+import type { AgentMessage, ServerMessage } from '../rpc/messages.ts'
+import type { LogRelay } from './logrelay.ts'
+
+export type Hello = Extract<AgentMessage, { type: 'Hello' }>
+
+/** An agent that lets so many messages pile up reads no more. */
+const MAX_OUT = 256
+const OUT_WINDOW = 64
+
+export class Session {
+  readonly hello: Hello
+  readonly out = new Pipe<ServerMessage>(OUT_WINDOW)
+  readonly relays = new Map<string, LogRelay>()
+  /** Monotonic ms of the last message. */
+  lastSeenMs: number
+  synced = false
+  nodeUid = ''
+  readonly #over = new AbortController()
+
+  constructor(hello: Hello, nowMs: number) {
+    this.hello = hello
+    this.lastSeenMs = nowMs
+  }
+
+  get node(): string {
+    return this.hello.nodeName
+  }
+
+  /** Aborts when the session is over. */
+  get signal(): AbortSignal {
+    return this.#over.signal
+  }
+
+  send(message: ServerMessage): void {
+    this.out.push(message)
+    if (this.out.length > MAX_OUT)
+      this.end(new OpError('Unavailable', `the agent of node "${this.node}" does not read its session`))
+  }
+
+  /** Over: well, or by an error that the agent is told. Pending logs end Unavailable. Idempotent. */
+  end(error?: OpError): void {
+    if (this.#over.signal.aborted) return
+    this.#over.abort()
+    if (error === undefined) this.out.end()
+    else this.out.fail(error)
+    for (const relay of [...this.relays.values()])
+      relay.fail(new OpError('Unavailable', `the agent of node "${this.node}" went away while its log was read`))
+    this.relays.clear()
+  }
+
+  /** The same agent again, or another one that took the name? */
+  isSameAgent({ agentId, bootId }: Hello): boolean {
+    const { hello } = this
+    return agentId !== undefined && hello.agentId !== undefined ? agentId === hello.agentId : bootId === hello.bootId
+  }
+}
