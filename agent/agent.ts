@@ -76,6 +76,7 @@ export class Agent {
   readonly #reporter: ShardReporter
   readonly #waits = new Map<string, string>()
   #clusterUid = ''
+  #agentId = ''
   #facts: MachineFacts | undefined
   #engines: EngineReport = { engines: [], missing: [] }
   #session: { readonly session: Session; readonly control: AbortController } | undefined
@@ -95,11 +96,10 @@ export class Agent {
 
   /** Runs until `stop`, or until the server refuses this agent. Rejects only when it could not begin. */
   async run(): Promise<AgentEnd> {
-    const { hosts, models, record, clock, log } = this.#doors
+    const { hosts, models, clock, log } = this.#doors
     const { signal } = this.#over
     await hosts.recover()
-    // A lost record does not turn the agent over to another cluster while shards of the old one are here.
-    this.#clusterUid = (await record.readClusterUid()) || (hosts.list()[0]?.clusterUid ?? '')
+    await this.#remember()
     await this.#probe()
     await this.#observe()
     log.info('agent begins', { node: this.#options.nodeName, shards: hosts.list().length })
@@ -117,6 +117,15 @@ export class Agent {
       hosts.close()
       await Promise.all(loops)
     }
+  }
+
+  async #remember(): Promise<void> {
+    const { hosts, record, random } = this.#doors
+    const { clusterUid, agentId } = await record.read()
+    // A lost record does not turn the agent over to another cluster while shards of the old one are here.
+    this.#clusterUid = clusterUid || (hosts.list()[0]?.clusterUid ?? '')
+    this.#agentId = agentId || random.uuid()
+    if (agentId === '') await record.write({ clusterUid: this.#clusterUid, agentId: this.#agentId })
   }
 
   /** Ends `run`. With shards 'stop' it resolves when no engine of this cluster lives here, or the limits are over. */
@@ -210,13 +219,13 @@ export class Agent {
 
   #hello(): Hello {
     const { nodeName, agentVersion, labels = {} } = this.#options
-    const clusterUid = this.#clusterUid
-    return { type: 'Hello', nodeName, bootId: this.#facts?.bootId ?? '', agentVersion, clusterUid, labels }
+    const [clusterUid, agentId, bootId] = [this.#clusterUid, this.#agentId, this.#facts?.bootId ?? '']
+    return { type: 'Hello', nodeName, bootId, agentVersion, clusterUid, labels, agentId }
   }
 
   async #onWelcome({ clusterUid, nodeUid }: Welcome): Promise<void> {
-    if (this.#clusterUid !== clusterUid || (await this.#doors.record.readClusterUid()) !== clusterUid) {
-      await this.#doors.record.writeClusterUid(clusterUid)
+    if (this.#clusterUid !== clusterUid) {
+      await this.#doors.record.write({ clusterUid, agentId: this.#agentId })
       this.#clusterUid = clusterUid
     }
     this.#node = { held: undefined, writing: false }

@@ -47,7 +47,7 @@ export class LogRelay {
 
   async #pump(request: LogsStart, control: AbortController): Promise<void> {
     const { shardUid, tail, follow, requestId } = request
-    const name = request.shardName ?? this.#nameOf(shardUid)
+    const name = request.shardName || this.#nameOf(shardUid)
     if (name === undefined) throw new OpError('NotFound', `this node knows no shard with uid ${shardUid}`)
     const [uid, of] = request.previous ? ['', previousName(name)] : [shardUid, name]
     const options = { ...(tail === undefined ? {} : { tail }), follow, signal: control.signal }

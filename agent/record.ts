@@ -1,20 +1,26 @@
-/** What an agent must not forget: the one cluster that it obeys. A small file; the simulator keeps it in memory. */
+/** What an agent must not forget: the one cluster that it obeys, and who it is. A small file; the simulator keeps it in memory. */
 import { mkdir, open, readFile, rename } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { OpError } from '../src/lib/errors.ts'
 
-export interface AgentRecord {
+export interface Recorded {
   /** '' before the agent ever met a cluster. */
-  readClusterUid(): Promise<string>
-  writeClusterUid(uid: string): Promise<void>
+  readonly clusterUid: string
+  /** Made once: tells this agent, also after a restart, from another one of the same name. '' before. */
+  readonly agentId: string
+}
+
+export interface AgentRecord {
+  read(): Promise<Recorded>
+  write(recorded: Recorded): Promise<void>
 }
 
 export function memoryRecord(clusterUid = ''): AgentRecord {
-  let uid = clusterUid
+  let recorded: Recorded = { clusterUid, agentId: '' }
   return {
-    readClusterUid: () => Promise.resolve(uid),
-    writeClusterUid: (next) => {
-      uid = next
+    read: () => Promise.resolve(recorded),
+    write: (next) => {
+      recorded = next
       return Promise.resolve()
     },
   }
@@ -24,27 +30,27 @@ export function memoryRecord(clusterUid = ''): AgentRecord {
 export function fileRecord(dataDir: string): AgentRecord {
   const path = join(dataDir, 'agent.json')
   return {
-    async readClusterUid() {
+    async read() {
       let text: string
       try {
         text = await readFile(path, 'utf8')
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return ''
+        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { clusterUid: '', agentId: '' }
         throw error
       }
-      const uid = clusterUidIn(text)
-      if (uid === undefined)
+      const recorded = recordedIn(text)
+      if (recorded === undefined)
         throw new OpError(
           'Invalid',
           `read ${path}: it names no cluster; restore it, or remove it once no shard runs on this node`,
         )
-      return uid
+      return recorded
     },
-    async writeClusterUid(uid) {
+    async write(recorded) {
       await mkdir(dirname(path), { recursive: true, mode: 0o700 })
       const file = await open(`${path}.new`, 'w', 0o600)
       try {
-        await file.writeFile(`${JSON.stringify({ clusterUid: uid })}\n`)
+        await file.writeFile(`${JSON.stringify(recorded)}\n`)
         await file.sync()
       } finally {
         await file.close()
@@ -54,11 +60,10 @@ export function fileRecord(dataDir: string): AgentRecord {
   }
 }
 
-function clusterUidIn(text: string): string | undefined {
+function recordedIn(text: string): Recorded | undefined {
   try {
-    const record: unknown = JSON.parse(text)
-    const uid = (record as { clusterUid?: unknown } | null)?.clusterUid
-    return typeof uid === 'string' ? uid : undefined
+    const { clusterUid, agentId } = JSON.parse(text) as { readonly [key in keyof Recorded]?: unknown }
+    return typeof clusterUid === 'string' && typeof agentId === 'string' ? { clusterUid, agentId } : undefined
   } catch {
     return undefined
   }

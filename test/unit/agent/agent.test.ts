@@ -234,8 +234,17 @@ describe('another cluster', () => {
 
   test('the first cluster is remembered', async () => {
     await open().start()
-    expect(await lab.record.readClusterUid()).toBe(CLUSTER)
+    const { agentId } = lab.server.sentOf('Hello')[0] ?? {}
+    expect(await lab.record.read()).toEqual({ clusterUid: CLUSTER, agentId })
     expect(lab.server.sentOf('Hello')[0]).toMatchObject({ clusterUid: '', labels: { chip: 'm4' }, bootId: 'boot-1' })
+  })
+
+  test('an agent keeps its identity and its cluster over a lost session', async () => {
+    const { server, network, clock } = await open().start()
+    network.reset('mini-1')
+    await clock.advance(5000)
+    const [first, second] = server.sentOf('Hello')
+    expect(second).toEqual({ ...first, clusterUid: CLUSTER })
   })
 
   test('a refused credential ends the agent and stops nothing', async () => {
