@@ -27,9 +27,8 @@ export interface Sound {
 /** The key of a manifest or reference, in the default namespace when its kind has namespaces and it names none. */
 export function addressOf(manifest: Manifest): ObjectKey {
   const head = checkHead(manifest)
-  const metadata: unknown = head.length > 0 ? {} : manifest.metadata
-  if (head.length > 0 || !isKindName(manifest.kind)) throw invalid(manifest.kind, '', head)
-  const { name, namespace } = isMap(metadata) ? metadata : {}
+  if (head.length > 0) throw invalid(isMap(manifest) ? String(manifest.kind) : '', '', head)
+  const { name, namespace } = isMap(manifest.metadata) ? manifest.metadata : {}
   return addressIn({
     kind: manifest.kind,
     namespace: typeof namespace === 'string' ? namespace : '',
