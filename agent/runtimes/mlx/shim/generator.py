@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import mlx.core as mx
 from mlx_lm import server
 
 from .life import UNSUPPORTED_BUILD
@@ -29,6 +30,8 @@ class BoundedPromptCache(server.LRUPromptCache):
             shard.life.fail("LRUPromptCache has no _lru._lrus", UNSUPPORTED_BUILD)
 
     def insert_cache(self, model: Any, tokens: list[int], prompt_cache: list[Any], **kwargs: Any) -> None:
+        # Taken out of a batch lazily: until it is computed, the copy of one row keeps the whole batch in memory.
+        mx.eval([part.state for part in prompt_cache])
         super().insert_cache(model, tokens, prompt_cache, **kwargs)
         self.make_room()
 

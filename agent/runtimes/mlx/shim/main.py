@@ -26,12 +26,11 @@ from shim.life import UNSUPPORTED_BUILD, WORLD_MISMATCH, Life  # noqa: E402
 from shim.progress import start_heartbeat  # noqa: E402
 from shim.shard import Shard  # noqa: E402
 
-# The launcher sets these; here only so that a forgotten one costs no gigabytes, no network and no reboot.
+# Whatever the launcher or a login shell says: no network, no deadlock after a fork, no GPU wedged until a reboot.
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
-    # 1 is faster and can wedge the GPU of the whole machine until it is rebooted.
     "MLX_METAL_FAST_SYNCH": "0",
 }
 # What a backend needs in the environment: the first names the rank, the second a file with one entry per rank.
@@ -60,8 +59,7 @@ def main() -> None:
 
 def run(shard: Shard) -> None:
     config, life = shard.config, shard.life
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    os.environ.update(ENVIRONMENT)
     life.emit("start", world=config.world_size)
     watch.follow_parent(life, config.parent_pid)
     check_world(config, life)

@@ -65,10 +65,12 @@ class Progress:
 def start_heartbeat(life: Life, progress: Progress, startup_deadline_seconds: float) -> None:
     """Also keeps the startup deadline, with a reason; the OS timer behind it has none."""
 
+    import mlx.core as mx
+
     def beat() -> None:
         while True:
             time.sleep(BEAT_SECONDS)
-            life.emit("hb", **progress.snapshot())
+            life.emit("hb", **progress.snapshot(), mem=mx.get_active_memory())
             if progress.phase == "loading" and life.seconds() > startup_deadline_seconds:
                 life.fail(f"not ready within {startup_deadline_seconds:g} s")
 
