@@ -4,8 +4,9 @@
  * with it. When the engine fails after the head was sent, the client's connection is destroyed: no final chunk, no
  * missing byte that looks like an end; so the gateway can tell it from a whole answer.
  */
-import { createServer, request } from 'node:http'
+import { Agent, createServer, request } from 'node:http'
 import type { ClientRequest, IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
 
 export const SHARD_HEADER = 'mctl-shard'
 
@@ -31,10 +32,14 @@ const hopHeaders = new Set([
 ])
 /** Longer than the gateway keeps an idle connection, so that it is never we who close on a request under way. */
 const KEEP_ALIVE_MS = 120_000
+/** llama-server closes after 5 s, mlx at once. */
+const ENGINE_IDLE_MS = 4000
 
 export class Door {
   readonly #options: DoorOptions
   readonly #server: Server
+  /** Let go after a short idle time, before any engine does: a body cannot be sent twice. HTTP/1.0 ones close anyway. */
+  readonly #engineConnections = new Agent({ keepAlive: true, timeout: ENGINE_IDLE_MS, noDelay: true })
   readonly #drained: (() => void)[] = []
   #state: DoorState = 'NotReady'
   #inFlight = 0
@@ -46,14 +51,14 @@ export class Door {
     this.#server.requestTimeout = 0
   }
 
-  /** Rejects when the port is taken. */
-  listen(): Promise<void> {
+  /** Rejects when the port is taken. Resolves with the port, which the OS chooses for port 0. */
+  listen(): Promise<number> {
     const { address, port } = this.#options
     return new Promise((resolve, reject) => {
       this.#server.once('error', reject)
       this.#server.listen({ host: address, port, exclusive: true }, () => {
         this.#server.off('error', reject)
-        resolve()
+        resolve((this.#server.address() as AddressInfo).port)
       })
     })
   }
@@ -72,6 +77,7 @@ export class Door {
   close(): void {
     this.#server.close()
     this.#server.closeAllConnections()
+    this.#engineConnections.destroy()
   }
 
   #onRequest(incoming: IncomingMessage, reply: ServerResponse): void {
@@ -88,15 +94,13 @@ export class Door {
   }
 
   #forward(incoming: IncomingMessage, reply: ServerResponse): void {
-    // A fresh connection each time: the engine may speak HTTP/1.0, and a kept one may die under a body that cannot be
-    // sent again. On loopback it costs some 50 µs.
     const upstream = request({
       host: '127.0.0.1',
       port: this.#options.enginePort,
       method: incoming.method ?? 'GET',
       path: incoming.url ?? '/',
-      headers: passedOn(incoming.rawHeaders, 'close'),
-      agent: false,
+      headers: passedOn(incoming.rawHeaders),
+      agent: this.#engineConnections,
     })
     upstream.on('response', (answer) => relay(answer, reply))
     upstream.on('error', (error) => onUpstreamError(reply, error))
@@ -158,6 +162,8 @@ class StreamEnding {
 }
 
 function onUpstreamError(reply: ServerResponse, error: Error): void {
+  // An engine that has answered may close before it has read the whole body; the answer stands.
+  if (reply.writableEnded) return
   if (reply.headersSent) return void reply.destroy()
   refuse(reply, { status: 502, code: 'engine_unavailable', message: `the engine did not answer: ${error.message}` })
 }
@@ -192,8 +198,8 @@ function refuse(reply: ServerResponse, { status, code, message }: DoorRefusal): 
 }
 
 /** Raw header pairs without those of the hop: spelling, order and repeats stay. */
-export function passedOn(rawHeaders: readonly string[], connection?: 'close'): string[] {
-  const kept: string[] = connection === undefined ? [] : ['Connection', connection]
+export function passedOn(rawHeaders: readonly string[]): string[] {
+  const kept: string[] = []
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
     const [name = '', value = ''] = [rawHeaders[i], rawHeaders[i + 1]]
     if (!hopHeaders.has(name.toLowerCase())) kept.push(name, value)

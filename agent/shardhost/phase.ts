@@ -25,7 +25,8 @@ export function onEvent(view: EngineView, event: EngineEvent, atMs: number): Eng
     case 'loaded':
       return starting ? { ...view, phase: 'Loading' } : view
     case 'ready':
-      return { ...view, saidReady: true, phase: starting ? 'Loading' : view.phase }
+      // A sign of life like a heartbeat: an engine that freezes right after it must age, too.
+      return { ...view, saidReady: true, phase: starting ? 'Loading' : view.phase, beat: { ageSeconds: 0, atMs } }
     case 'hb':
       return { ...view, beat: { ageSeconds: event.age, atMs } }
     case 'exit':

@@ -22,7 +22,10 @@ export interface FakeConfig {
   readonly args: FakeArgs
 }
 
-/** Milliseconds count from the start of loading (slow-load) or from ready (crash-after, hang-after). */
+/**
+ * Milliseconds count from the start of loading (slow-load), or (crash-after, hang-after) from the first answer at the
+ * leader, which is the readiness probe's, and from ready at the other ranks.
+ */
 export interface FakeArgs {
   readonly tokensPerSecond: number
   readonly slowLoadMs: number

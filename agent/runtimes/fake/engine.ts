@@ -31,6 +31,7 @@ class FakeEngine {
   #phase: 'starting' | 'loading' | 'loaded' | 'ready' = 'starting'
   #stopping = false
   #hung = false
+  #armed = false
   #movedMs: number
   #waiters: (() => void)[] = []
   /** At rank 0: a step is on its way round. At the others: one waits here until this rank has loaded. */
@@ -68,8 +69,7 @@ class FakeEngine {
     await this.#nextStep()
     this.#phase = 'ready'
     this.#emit({ ev: 'ready', s: this.#seconds() })
-    if (args.hangAfterMs !== undefined) this.#clock.after(args.hangAfterMs, () => this.#hang())
-    if (args.crashAfterMs !== undefined) this.#clock.after(args.crashAfterMs, () => this.#crash('crashed, as told'))
+    if (this.#http === undefined) this.#armMishaps()
   }
 
   stop(): void {
@@ -111,12 +111,22 @@ class FakeEngine {
       clock: this.#clock,
       health: () => (this.#args.lieReady ? 'Failing' : this.#phase === 'ready' ? 'Serving' : 'Loading'),
       step: () => this.#nextStep(),
-      onTokens: (prompt, generated) => {
+      onAnswered: (prompt, generated) => {
+        this.#armMishaps()
         this.#counts.ptok += prompt
         this.#counts.gtok += generated
       },
       log: (line) => console.log(line),
     })
+  }
+
+  /** Once, when this rank has proved that it works. */
+  #armMishaps(): void {
+    const { hangAfterMs, crashAfterMs } = this.#args
+    if (this.#armed) return
+    this.#armed = true
+    if (hangAfterMs !== undefined) this.#clock.after(hangAfterMs, () => this.#hang())
+    if (crashAfterMs !== undefined) this.#clock.after(crashAfterMs, () => this.#crash('crashed, as told'))
   }
 
   #watch(): void {

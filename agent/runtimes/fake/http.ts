@@ -15,7 +15,7 @@ export interface FakeHttpOptions {
   readonly health: () => 'Loading' | 'Serving' | 'Failing'
   /** Resolves when the gang has made its next step; each token needs one. */
   readonly step: () => Promise<void>
-  readonly onTokens: (prompt: number, generated: number) => void
+  readonly onAnswered: (prompt: number, generated: number) => void
   readonly log: (line: string) => void
 }
 
@@ -82,7 +82,7 @@ export class FakeHttp {
       said = await this.#say(head, question, reply)
     } finally {
       this.#giveSlot()
-      this.#options.onTokens(question.promptTokens, said)
+      this.#options.onAnswered(question.promptTokens, said)
       if (said < question.tokens.length) this.#options.log(`${id} cancelled after ${said} tokens: the client is gone`)
     }
   }

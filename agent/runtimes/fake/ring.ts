@@ -9,6 +9,7 @@ import { sleep } from '../../../src/lib/clock.ts'
 
 const RETRY_MS = 30
 const STEP = Buffer.from('.')
+const LOST = 'connection to a peer was lost'
 
 export interface RingOptions {
   readonly rank: number
@@ -33,19 +34,29 @@ export class Ring {
 
   /** Resolves when both neighbours are there; rejects at the deadline. */
   async join(): Promise<void> {
-    const { rank, hosts, clock, deadlineMs } = this.#options
-    const untilMs = clock.monotonicMs() + deadlineMs
+    const { rank, hosts, onBroken } = this.#options
     const server = await this.#listen(endpoint(hosts[rank]))
-    while (this.#next === undefined || this.#previous === undefined) {
-      if (clock.monotonicMs() > untilMs) throw new Error(`the other ranks did not come within ${deadlineMs / 1000} s`)
-      if (this.#next === undefined) await this.#tryNext(endpoint(hosts[(rank + 1) % hosts.length]))
+    try {
+      const neighbours = await this.#meet(endpoint(hosts[(rank + 1) % hosts.length]))
+      for (const socket of neighbours) {
+        socket.on('close', () => onBroken(LOST))
+        if (socket.destroyed) onBroken(LOST)
+      }
+    } finally {
+      server.close()
+    }
+  }
+
+  /** Both neighbours, once they have been met. */
+  async #meet(next: Endpoint): Promise<readonly Socket[]> {
+    const { clock, deadlineMs } = this.#options
+    const untilMs = clock.monotonicMs() + deadlineMs
+    while (clock.monotonicMs() <= untilMs) {
+      if (this.#next === undefined) await this.#tryNext(next)
+      if (this.#next !== undefined && this.#previous !== undefined) return [this.#previous, this.#next]
       await sleep(clock, RETRY_MS)
     }
-    server.close()
-    for (const socket of [this.#previous, this.#next]) {
-      socket.on('close', () => this.#options.onBroken('connection to a peer was lost'))
-      if (socket.destroyed) this.#options.onBroken('connection to a peer was lost')
-    }
+    throw new Error(`the other ranks did not come within ${deadlineMs / 1000} s`)
   }
 
   /** Rank 0 starts a step, the others pass it on. */
