@@ -22,7 +22,7 @@ export class VirtualClock implements Clock {
   }
 
   nowMs(): number {
-    return this.#wallOffsetMs + this.#monotonicMs
+    return Math.floor(this.#wallOffsetMs + this.#monotonicMs)
   }
 
   monotonicMs(): number {
