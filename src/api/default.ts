@@ -54,21 +54,25 @@ function withTransports(node: Manifest): Manifest {
   return filled === engines ? node : { ...node, status: { ...status, engines: filled } }
 }
 
+/** A default that looks at another field is left out when that one is broken: the user did not write it. */
 function deploymentSpec(spec: Fields, manifest: Manifest): Fields {
   const { serving, parallelism } = spec
+  const name: unknown = isFields(manifest.metadata) ? manifest.metadata.name : undefined
   let filled = spec
-  if (spec['servedName'] === undefined && isFields(manifest.metadata) && manifest.metadata.name !== undefined)
-    filled = { ...filled, servedName: manifest.metadata.name }
+  if (spec['servedName'] === undefined && typeof name === 'string' && /^[a-z0-9][-a-z0-9]*$/.test(name))
+    filled = { ...filled, servedName: name }
   if (isFields(parallelism) && parallelism['strategy'] === 'Single')
     filled = { ...filled, parallelism: { ...parallelism, strategy: 'Data' } }
   const contextTokens = isFields(serving) ? serving['contextTokens'] : undefined
-  if (isFields(serving) && serving['maxOutputTokens'] === undefined && typeof contextTokens === 'number')
+  if (isFields(serving) && serving['maxOutputTokens'] === undefined && isTokenCount(contextTokens))
     filled = {
       ...filled,
       serving: { ...serving, maxOutputTokens: Math.min(MAX_DEFAULT_OUTPUT_TOKENS, contextTokens) },
     }
   return filled
 }
+
+const isTokenCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) > 0
 
 const defaulters = new Map<KindName, Defaulter>()
 

@@ -66,6 +66,8 @@ export function checkHead(value: unknown): Cause[] {
 function distinct(errors: Parameters<typeof causeOfSchemaError>[0][], root: unknown): Cause[] {
   const seen = new Map<string, Cause>()
   for (const error of errors) {
+    // An empty text is a missing one, and that is said once.
+    if (error.keyword === 'pattern' && error.data === '') continue
     const cause = causeOfSchemaError(error, root)
     seen.set(`${cause.field}\n${cause.message}`, cause)
   }

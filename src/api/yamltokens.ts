@@ -37,18 +37,22 @@ export function tokenFault(tokens: readonly CST.Token[]): TokenFault | undefined
             ? `nested too deeply: must be at most ${MAX_DEPTH} levels`
             : `too many anchors: must be at most ${MAX_ANCHORS}`,
       }
-    for (const child of childrenOf(token)) steps.push({ token: child, depth: depth + 1 })
+    for (const child of childrenOf(token).reverse()) steps.push({ token: child, depth: depth + 1 })
   }
   return undefined
 }
 
-function childrenOf(token: CST.Token): readonly CST.Token[] {
+/** In the order of the text, so that the first fault is the first one a reader meets. */
+function childrenOf(token: CST.Token): CST.Token[] {
   if (token.type === 'document') return [...token.start, ...(token.value === undefined ? [] : [token.value])]
   if (!('items' in token)) return []
   const children: CST.Token[] = []
-  for (const item of token.items) {
-    for (const part of [item.value, item.key]) if (part !== undefined && part !== null) children.push(part)
-    for (const source of [...item.start, ...(item.sep ?? [])]) if (source.type === 'anchor') children.push(source)
+  const isAnchor = (source: CST.SourceToken) => source.type === 'anchor'
+  for (const { start, key, sep, value } of token.items) {
+    for (const anchor of start) if (isAnchor(anchor)) children.push(anchor)
+    if (key !== undefined && key !== null) children.push(key)
+    for (const anchor of sep ?? []) if (isAnchor(anchor)) children.push(anchor)
+    if (value !== undefined) children.push(value)
   }
   return children
 }
