@@ -196,8 +196,7 @@ function expertSpread(shape: ModelShape, batch: number): number {
 }
 
 function kvSeconds({ shape, contextTokens }: CostInput, node: NodeSpeed, batch: number): number {
-  let bytesPerToken = 0
-  for (let layer = 0; layer < shape.layers; layer += 1) bytesPerToken += kvBytesPerToken(shape, layer)
+  const bytesPerToken = sum(shape.kvBytesPerTokenPerLayer ?? []) || shape.layers * kvBytesPerToken(shape, 0)
   return (batch * contextTokens * bytesPerToken) / (node.bytesPerSecond * kvReadEfficiency(shape))
 }
 

@@ -12,7 +12,7 @@ import { groupName } from '../api/shardgroup.ts'
 import type { ShardGroup } from '../api/shardgroup.ts'
 import type { Engine, GroupStrategy, MemoryParts, Predicted, Refusal, Transport } from '../api/words.ts'
 import { hintsToShrink } from './placement/hints.ts'
-import { decide, placeGroup } from './placement/place.ts'
+import { bestCandidate, placeGroup } from './placement/place.ts'
 import type { Alternative, NodeView, Placed, Unplaceable } from './placement/types.ts'
 import { demandOf, nodeViews, resolveShape } from './placement/view.ts'
 import type { World } from './world.ts'
@@ -131,7 +131,7 @@ function planDeployment(
   }
   const views = nodeViews(start)
   const wide = placements.some((p) => p.members.length > 1)
-  const shrink = wide ? hintsToShrink(demandOf(template, resolved, []), views, decide) : []
+  const shrink = wide ? hintsToShrink(demandOf(template, resolved, []), views, bestCandidate) : []
   const hints = refused?.hints ?? shrink
   return { item: { ...itemOf(name, views, placements, refused), hints }, groups }
 }

@@ -3,13 +3,12 @@ import type { GroupStrategy } from '../../api/words.ts'
 import { formatBytes } from '../../lib/quantity.ts'
 import { busyShares } from '../cost.ts'
 import { memoryBytesOf } from '../memory.ts'
-import type { Attempt, Candidate } from './candidates.ts'
-import { predictAnyway } from './candidates.ts'
+import type { Attempt } from './attempt.ts'
+import type { Candidate } from './candidates.ts'
+import { isKnown, predictAnyway } from './candidates.ts'
 import { refusalSummary } from './filter.ts'
 import { EXACT_NODES } from './seats.ts'
 import type { Alternative, Demand, NodeView } from './types.ts'
-
-export const isKnown = (candidate: Candidate): boolean => candidate.seats.every((s) => s.speed.known)
 
 export function whyOf(
   demand: Demand,
@@ -21,7 +20,7 @@ export function whyOf(
   const why = [best.degree === 1 ? whereWhole(best) : whereCut(best)]
   const smaller = attempts.find((a) => a.degree === 1)
   if (best.degree > 1 && smaller?.kind === 'Refused')
-    why.push(`one node is not enough: ${refusalSummary(smaller.refusals)}`)
+    why.push(`one node is not enough: ${refusalSummary(smaller.refusals())}`)
   if (isKnown(best)) {
     const { decodeTokensPerSecond, aggregateTokensPerSecond } = best.predicted
     const context = `with ${serving.contextTokens} tokens in the cache`
@@ -70,8 +69,6 @@ function busyText({ shape, template }: Demand, { layout, engine }: Candidate): s
 
 /** Attempts that were not chosen, each with its reason. `asked`: strategies that the deployment allows. */
 export function alternativesOf(
-  demand: Demand,
-  nodes: readonly NodeView[],
   attempts: readonly Attempt[],
   asked: readonly GroupStrategy[],
   best: Candidate | undefined,
@@ -82,25 +79,20 @@ export function alternativesOf(
     const key = `${a.strategy} ${a.degree}`
     if (seen.has(key)) continue
     seen.add(key)
-    alternatives.push(alternativeOf(demand, nodes, a, asked, best))
+    alternatives.push(alternativeOf(a, asked, best))
   }
   return alternatives
 }
 
-function alternativeOf(
-  demand: Demand,
-  nodes: readonly NodeView[],
-  attempt: Attempt,
-  asked: readonly GroupStrategy[],
-  best: Candidate | undefined,
-): Alternative {
+function alternativeOf(attempt: Attempt, asked: readonly GroupStrategy[], best: Candidate | undefined): Alternative {
+  const { demand } = attempt.ground
   const { strategy, degree } = attempt
   const found = attempt.kind === 'Fits' ? attempt.best : undefined
   const predicted =
-    found === undefined ? predictAnyway(demand, nodes, attempt) : isKnown(found) ? found.predicted : undefined
+    found === undefined ? predictAnyway(attempt.ground, attempt) : isKnown(found) ? found.predicted : undefined
   const speed = predicted?.decodeTokensPerSecond
   const reasons = [
-    attempt.kind === 'Refused' ? refusalSummary(attempt.refusals) : undefined,
+    attempt.kind === 'Refused' ? refusalSummary(attempt.refusals()) : undefined,
     speed === undefined ? undefined : `predicted ${rate(speed)}${comparison(speed, best)}`,
     best !== undefined && degree > best.degree
       ? `takes ${degree} nodes where ${best.degree} ${best.degree === 1 ? 'is' : 'are'} enough`

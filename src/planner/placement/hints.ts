@@ -7,35 +7,39 @@ import type { ModelShape } from '../../api/model.ts'
 import type { Engine } from '../../api/words.ts'
 import { formatBytes } from '../../lib/quantity.ts'
 import { bitsOf } from '../cost.ts'
+import { memoryBytesOf } from '../memory.ts'
+import type { Candidate } from './candidates.ts'
+import { isKnown } from './candidates.ts'
 import { nodeRefusal } from './filter.ts'
 import { EXACT_NODES } from './seats.ts'
-import type { Demand, NodeView, Placed, Placement } from './types.ts'
+import type { Demand, NodeView } from './types.ts'
 
-type Decide = (demand: Demand, nodes: readonly NodeView[]) => Placement
+/** The search of place.ts: the candidate that it would place, undefined when nothing fits. */
+type Choose = (demand: Demand, nodes: readonly NodeView[]) => Candidate | undefined
 
 const KV_STEP_TOKENS = 256
 const FEWER_BITS = [8, 6, 4, 3] as const
 const MIB = 2 ** 20
 
 /** Hints for a group that memory refused. What fits on the roomiest few nodes fits on all: hints look at no more. */
-export function hintsToFit(demand: Demand, all: readonly NodeView[], decide: Decide): readonly string[] {
+export function hintsToFit(demand: Demand, all: readonly NodeView[], choose: Choose): readonly string[] {
   const nodes = roomiest(demand, all)
   const tries = [
-    () => fewerTokens(demand, nodes, decide),
-    () => fewerRequests(demand, nodes, decide),
-    () => fewerBits(demand, nodes, decide),
-    () => oneMoreNode(demand, nodes, decide),
-    () => higherGpuLimit(demand, nodes, decide),
-    () => withLlamaCpp(demand, nodes, decide),
+    () => fewerTokens(demand, nodes, choose),
+    () => fewerRequests(demand, nodes, choose),
+    () => fewerBits(demand, nodes, choose),
+    () => oneMoreNode(demand, nodes, choose),
+    () => higherGpuLimit(demand, nodes, choose),
+    () => withLlamaCpp(demand, nodes, choose),
   ]
   return tries.flatMap((hint) => hint() ?? [])
 }
 
 /** Hints for a group that was placed, but on several nodes: what would fit one. */
-export function hintsToShrink(demand: Demand, nodes: readonly NodeView[], decide: Decide): readonly string[] {
+export function hintsToShrink(demand: Demand, nodes: readonly NodeView[], choose: Choose): readonly string[] {
   const { degree: _, ...parallelism } = demand.template.parallelism
   const onOne = withTemplate(demand, { parallelism: { ...parallelism, strategy: 'Data', split: [] } })
-  return [fewerBits(onOne, roomiest(demand, nodes), decide)].flatMap((hint) => hint ?? [])
+  return [fewerBits(onOne, roomiest(demand, nodes), choose)].flatMap((hint) => hint ?? [])
 }
 
 function roomiest(demand: Demand, nodes: readonly NodeView[]): readonly NodeView[] {
@@ -56,22 +60,18 @@ const withContext = (demand: Demand, contextTokens: number): Demand =>
 const withEngine = (demand: Demand, name: Engine): Demand =>
   withTemplate(demand, { engine: { ...demand.template.engine, name } })
 
-function planned(placement: Placement): Placed | undefined {
-  return placement.kind === 'Placed' ? placement : undefined
-}
-
 /** `fits as Pipeline of 2 (5.3 tokens/s, 10.0Gi per node at most)` */
-function fits({ strategy, members, predicted }: Placed, verb = 'fits'): string {
-  const need = Math.max(...members.map((m) => m.memoryBytes))
-  const speed = predicted.decodeTokensPerSecond
-  const rate = speed > 0 ? `${Number(speed.toPrecision(3))} tokens/s, ` : ''
-  const where = strategy === 'Single' ? 'one node' : `as ${strategy} of ${members.length}`
+function fits(plan: Candidate, verb = 'fits'): string {
+  const { strategy, degree, needs, predicted } = plan
+  const need = Math.max(...needs.map(memoryBytesOf))
+  const rate = isKnown(plan) ? `${Number(predicted.decodeTokensPerSecond.toPrecision(3))} tokens/s, ` : ''
+  const where = strategy === 'Single' ? 'one node' : `as ${strategy} of ${degree}`
   return `${verb} ${where} (${rate}${formatBytes(need)} per node at most)`
 }
 
 /** The most tokens, in steps of the cache, that fit; undefined: none does. */
-function largestContext(demand: Demand, nodes: readonly NodeView[], decide: Decide): number | undefined {
-  const holds = (steps: number) => decide(withContext(demand, steps * KV_STEP_TOKENS), nodes).kind === 'Placed'
+function largestContext(demand: Demand, nodes: readonly NodeView[], choose: Choose): number | undefined {
+  const holds = (steps: number) => choose(withContext(demand, steps * KV_STEP_TOKENS), nodes) !== undefined
   // The number asked for is known not to fit.
   let [good, bad] = [0, Math.ceil(demand.template.serving.contextTokens / KV_STEP_TOKENS)]
   while (bad - good > 1) {
@@ -82,31 +82,31 @@ function largestContext(demand: Demand, nodes: readonly NodeView[], decide: Deci
   return good === 0 ? undefined : good * KV_STEP_TOKENS
 }
 
-function fewerTokens(demand: Demand, nodes: readonly NodeView[], decide: Decide): string | undefined {
-  const tokens = largestContext(demand, nodes, decide)
-  const plan = tokens === undefined ? undefined : planned(decide(withContext(demand, tokens), nodes))
+function fewerTokens(demand: Demand, nodes: readonly NodeView[], choose: Choose): string | undefined {
+  const tokens = largestContext(demand, nodes, choose)
+  const plan = tokens === undefined ? undefined : choose(withContext(demand, tokens), nodes)
   return plan && `serving.contextTokens: ${tokens} ${fits(plan)}`
 }
 
-function fewerRequests(demand: Demand, nodes: readonly NodeView[], decide: Decide): string | undefined {
+function fewerRequests(demand: Demand, nodes: readonly NodeView[], choose: Choose): string | undefined {
   const { serving } = demand.template
   const withRequests = (concurrency: number) => withTemplate(demand, { serving: { ...serving, concurrency } })
   let [good, bad] = [0, serving.concurrency]
   while (bad - good > 1) {
     const middle = Math.floor((good + bad) / 2)
-    if (decide(withRequests(middle), nodes).kind === 'Placed') good = middle
+    if (choose(withRequests(middle), nodes) !== undefined) good = middle
     else bad = middle
   }
-  const plan = good === 0 ? undefined : planned(decide(withRequests(good), nodes))
+  const plan = good === 0 ? undefined : choose(withRequests(good), nodes)
   return plan && `serving.concurrency: ${good} ${fits(plan)}`
 }
 
 /** The mildest quantisation below the present one that fits. Exact bytes of the present files do not carry over. */
-function fewerBits(demand: Demand, nodes: readonly NodeView[], decide: Decide): string | undefined {
+function fewerBits(demand: Demand, nodes: readonly NodeView[], choose: Choose): string | undefined {
   for (const bits of FEWER_BITS) {
     if (bits >= bitsOf(demand.shape)) continue
     const shape = quantised(demand.shape, bits)
-    const plan = planned(decide({ ...demand, shape }, nodes))
+    const plan = choose({ ...demand, shape }, nodes)
     if (plan !== undefined)
       return `${bits}-bit weights (${(shape.weightBytes / 1e9).toFixed(1)} GB) ${fits(plan, 'fit')}`
   }
@@ -120,7 +120,7 @@ function quantised(shape: ModelShape, bits: number): ModelShape {
 }
 
 /** The roomiest node once more, empty, with its kind of link to every other node; a forced degree grows with it. */
-function oneMoreNode(demand: Demand, nodes: readonly NodeView[], decide: Decide): string | undefined {
+function oneMoreNode(demand: Demand, nodes: readonly NodeView[], choose: Choose): string | undefined {
   const [like] = nodes
   if (like === undefined) return undefined
   const name = `another-${like.name}`
@@ -133,40 +133,42 @@ function oneMoreNode(demand: Demand, nodes: readonly NodeView[], decide: Decide)
     parallelism.degree === undefined || parallelism.split.length > 0
       ? undefined
       : withTemplate(demand, { parallelism: { ...parallelism, degree: parallelism.degree + 1 } })
-  const plan = planned(decide(demand, more)) ?? (grown && planned(decide(grown, more)))
+  const plan = choose(demand, more) ?? (grown && choose(grown, more))
   const chip = like.nodeInfo.chip === '' ? '' : `${like.nodeInfo.chip}, `
   return plan && `one more node like ${like.name} (${chip}${formatBytes(like.memoryBytes)}) ${fits(plan)}`
 }
 
 /** Metal's limit can be raised up to what the system reserve leaves; on Macs whose limit it is that binds. */
-function higherGpuLimit(demand: Demand, nodes: readonly NodeView[], decide: Decide): string | undefined {
+function higherGpuLimit(demand: Demand, nodes: readonly NodeView[], choose: Choose): string | undefined {
   const { allocatableFactor } = memoryConstants
   const ceiling = (node: NodeView) =>
     node.systemReserveBytes === undefined || !node.nodeInfo.chip.startsWith('Apple')
       ? 0
       : Math.floor(allocatableFactor * (node.memoryBytes - node.systemReserveBytes))
   const raised = nodes.map((node) => ({ ...node, allocatableBytes: Math.max(node.allocatableBytes, ceiling(node)) }))
-  const plan = planned(decide(demand, raised))
+  const plan = choose(demand, raised)
   if (plan === undefined) return undefined
-  const limits = plan.members.flatMap((member) => {
-    const node = nodes.find((n) => n.name === member.node)
-    const wanted = member.memoryBytes + (node?.boundBytes ?? 0)
-    if (node === undefined || wanted <= node.allocatableBytes) return []
+  const limits = plan.seats.flatMap((seat, i) => {
+    const node = nodes.find((n) => n.name === seat.node.name)
+    const own = plan.needs[i]
+    if (node === undefined || own === undefined) return []
+    const wanted = memoryBytesOf(own) + node.boundBytes
+    if (wanted <= node.allocatableBytes) return []
     return [`${Math.ceil(wanted / allocatableFactor / MIB)} on ${node.name}`]
   })
   return `a raised GPU limit ${fits(plan)}: sudo sysctl iogpu.wired_limit_mb=${limits.join(', ')}; it is lost on reboot`
 }
 
 /** The other engine, where nodes say nothing against it: its pipeline does not repeat the ends of the model on every rank. */
-function withLlamaCpp(demand: Demand, nodes: readonly NodeView[], decide: Decide): string | undefined {
+function withLlamaCpp(demand: Demand, nodes: readonly NodeView[], choose: Choose): string | undefined {
   const { name } = demand.template.engine
   const offered = nodes.filter((n) => n.engines.length === 0 || n.engines.some((e) => e.name === 'llamacpp'))
   if ((name !== 'Auto' && name !== 'mlx') || offered.length === 0) return undefined
   const other = withEngine(demand, 'llamacpp')
-  const plan = planned(decide(other, offered))
+  const plan = choose(other, offered)
   if (plan !== undefined) return `engine llamacpp (with the model as GGUF) ${fits(plan)}`
-  const tokens = largestContext(other, offered, decide)
-  const smaller = tokens === undefined ? undefined : planned(decide(withContext(other, tokens), offered))
+  const tokens = largestContext(other, offered, choose)
+  const smaller = tokens === undefined ? undefined : choose(withContext(other, tokens), offered)
   return (
     smaller && `engine llamacpp (with the model as GGUF) and serving.contextTokens: ${tokens} ${fits(smaller, 'fit')}`
   )

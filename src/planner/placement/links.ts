@@ -74,32 +74,21 @@ function fromClass(
   }
 }
 
+export type LinkBetween = (a: NodeView, b: NodeView) => PairLink | undefined
+
 /**
  * The cheapest order of the nodes for a pipeline, which is also a ring for all-reduces; undefined: some node cannot be
  * reached. Jaccl needs a full mesh. Deterministic when `nodes` come in a fixed order.
  */
-export function ringOf(nodes: readonly NodeView[], transport: Transport): Ring | undefined {
-  const links = new Map<string, PairLink | undefined>()
-  const link = (a: NodeView, b: NodeView) => {
-    const key = a.name < b.name ? `${a.name} ${b.name}` : `${b.name} ${a.name}`
-    if (!links.has(key)) links.set(key, pairLink(a, b, transport))
-    return links.get(key)
-  }
+export function ringOf(nodes: readonly NodeView[], transport: Transport, link: LinkBetween): Ring | undefined {
   const pairs = nodes.flatMap((a, i) => nodes.slice(i + 1).map((b) => link(a, b)))
   const even = pairs.every((p) => p !== undefined && p.hopSeconds === pairs[0]?.hopSeconds)
   const order = even ? nodes : cheapestOrder(nodes, (a, b) => link(a, b)?.hopSeconds ?? Infinity)
-  return order === undefined ? undefined : describeRing(order, transport, link)
+  return order === undefined ? undefined : ringInOrder(order, transport, link)
 }
 
 /** The ring of nodes in exactly this order; undefined: two that must talk have no link. */
-export const ringInOrder = (order: readonly NodeView[], transport: Transport): Ring | undefined =>
-  describeRing(order, transport, (a, b) => pairLink(a, b, transport))
-
-function describeRing(
-  order: readonly NodeView[],
-  transport: Transport,
-  link: (a: NodeView, b: NodeView) => PairLink | undefined,
-): Ring | undefined {
+export function ringInOrder(order: readonly NodeView[], transport: Transport, link: LinkBetween): Ring | undefined {
   const steps = order.slice(1).map((node, i) => link(order[i] as NodeView, node))
   const back = order.length > 2 ? [link(order.at(-1) as NodeView, order[0] as NodeView)] : []
   const mesh = () => order.flatMap((a, i) => order.slice(i + 1).map((b) => link(a, b)))

@@ -7,35 +7,28 @@ import { createHash } from 'node:crypto'
 import type { Member } from '../../api/shardgroup.ts'
 import type { MemoryParts, Predicted, Refusal, Stage } from '../../api/words.ts'
 import { memoryBytesOf } from '../memory.ts'
-import type { Attempt, Candidate, Cut } from './candidates.ts'
-import { attempt, bestOf } from './candidates.ts'
+import type { Attempt } from './attempt.ts'
+import { attempt } from './attempt.ts'
+import type { Candidate, Cut } from './candidates.ts'
+import { bestOf, isKnown } from './candidates.ts'
 import { engineChoices } from './engines.ts'
-import { alternativesOf, isKnown, whyOf } from './explain.ts'
+import { alternativesOf, whyOf } from './explain.ts'
 import { nodeRefusal, presenceRefusal, refusalMessage } from './filter.ts'
+import { groundOf } from './ground.ts'
 import { hintsToFit } from './hints.ts'
-import type { Demand, NodeView, PlaceGroup, Placed, Placement } from './types.ts'
+import type { Alternative, Demand, NodeView, PlaceGroup, Placed, Placement } from './types.ts'
 import type { Wish } from './wish.ts'
 import { wishOf } from './wish.ts'
 
-export const placeGroup: PlaceGroup = (demand, nodes) => {
-  const placement = decide(demand, nodes)
-  if (placement.kind === 'Placed') return placement
-  const hints = placement.refusals.some((r) => r.reason === 'InsufficientMemory')
-    ? hintsToFit(demand, nodes, decide)
-    : []
-  return { ...placement, hints }
-}
+/** Up to so many ranks, cuts that do not fit are told as alternatives. */
+const TOLD_DEGREES = 4
 
-/** The decision without hints: hints are found by deciding again about a world that is a little kinder. */
-export function decide(demand: Demand, unordered: readonly NodeView[]): Placement {
+export const placeGroup: PlaceGroup = (demand, unordered) => {
   const nodes = [...unordered].sort((a, b) => (a.name < b.name ? -1 : 1))
   const wish = wishOf(demand)
-  if (wish.kind === 'Contradiction') return unplaceable(nodes, [wish.refusal], [])
+  if (wish.kind === 'Contradiction') return unplaceable(nodes, [wish.refusal], [], [])
 
-  const excluded = nodes.flatMap((node) => nodeRefusal(node, demand) ?? [])
-  const able = without(nodes, excluded)
-  const absent = able.flatMap((node) => presenceRefusal(node, demand) ?? [])
-  const ready = without(able, absent)
+  const { excluded, absent, able, ready } = filtered(demand, nodes)
   const attempts = attemptsOf(demand, ready, wish)
   const best = bestFit(attempts)
   if (best !== undefined) return placed(demand, ready, wish, attempts, best)
@@ -44,9 +37,23 @@ export function decide(demand: Demand, unordered: readonly NodeView[]): Placemen
   const withFiles = absent.length === 0 ? attempts : attemptsOf(demand, able, wish)
   const filesWouldHelp = absent.length > 0 && bestFit(withFiles) !== undefined
   const told = filesWouldHelp ? attempts : withFiles
-  const refusals = [...excluded, ...(filesWouldHelp ? absent : []), ...nearest(told)]
-  const alternatives = alternativesOf(demand, able, told, wish.strategies, undefined)
-  return unplaceable(nodes, relevant(nodes, refusals), alternatives)
+  const refusals = relevant(nodes, [...excluded, ...(filesWouldHelp ? absent : []), ...nearest(told)])
+  const short = refusals.some((r) => r.reason === 'InsufficientMemory')
+  const hints = short ? hintsToFit(demand, nodes, bestCandidate) : []
+  return unplaceable(nodes, refusals, alternativesOf(worthTelling(told), wish.strategies, undefined), hints)
+}
+
+/** The search alone, without words: what would be placed, undefined when nothing fits. */
+export function bestCandidate(demand: Demand, nodes: readonly NodeView[]): Candidate | undefined {
+  const wish = wishOf(demand)
+  return wish.kind === 'Contradiction' ? undefined : bestFit(attemptsOf(demand, filtered(demand, nodes).ready, wish))
+}
+
+function filtered(demand: Demand, nodes: readonly NodeView[]) {
+  const excluded = nodes.flatMap((node) => nodeRefusal(node, demand) ?? [])
+  const able = without(nodes, excluded)
+  const absent = able.flatMap((node) => presenceRefusal(node, demand) ?? [])
+  return { excluded, able, absent, ready: without(able, absent) }
 }
 
 const without = (nodes: readonly NodeView[], refusals: readonly Refusal[]): readonly NodeView[] => {
@@ -57,13 +64,11 @@ const without = (nodes: readonly NodeView[], refusals: readonly Refusal[]): read
 /** From the fewest ranks upwards, ending with the first degree at which anything fits. */
 function attemptsOf(demand: Demand, nodes: readonly NodeView[], wish: Wish): readonly Attempt[] {
   const attempts: Attempt[] = []
-  const engines = engineChoices(demand, nodes)
+  const grounds = engineChoices(demand, nodes).map((engine) => groundOf(demand, nodes, engine))
   const maxDegree = wish.maxDegree ?? Math.max(wish.minDegree, nodes.length)
   for (let degree = wish.minDegree; degree <= maxDegree; degree += 1) {
     const strategies = wish.strategies.filter((s) => (s === 'Single') === (degree === 1))
-    const made = engines.flatMap((engine) =>
-      strategies.map((strategy) => attempt(demand, nodes, { engine, strategy, degree })),
-    )
+    const made = grounds.flatMap((ground) => strategies.map((strategy) => attempt(ground, { strategy, degree })))
     attempts.push(...made)
     if (made.some((a) => a.kind === 'Fits')) break
   }
@@ -78,7 +83,16 @@ function nearest(attempts: readonly Attempt[]): readonly Refusal[] {
   const refused = attempts.filter((a) => a.kind === 'Refused')
   const [first] = refused
   if (first === undefined) return []
-  return refused.reduce((best, a) => (a.shortBytes < best.shortBytes ? a : best), first).refusals
+  return refused.reduce((best, a) => (a.shortBytes < best.shortBytes ? a : best), first).refusals()
+}
+
+/** On many nodes the search goes through many degrees: the first few and the nearest say enough. */
+function worthTelling(attempts: readonly Attempt[]): readonly Attempt[] {
+  const short = (a: Attempt) => (a.kind === 'Fits' ? 0 : a.shortBytes)
+  const [first] = attempts
+  if (first === undefined) return []
+  const nearestOne = attempts.reduce((best, a) => (short(a) < short(best) ? a : best), first)
+  return attempts.filter((a) => a.degree <= TOLD_DEGREES || a === nearestOne || a.kind === 'Fits')
 }
 
 /** One reason per node; that nodes are too few says nothing new when each of them is refused already. */
@@ -95,9 +109,10 @@ function relevant(nodes: readonly NodeView[], refusals: readonly Refusal[]): rea
 function unplaceable(
   nodes: readonly NodeView[],
   refusals: readonly Refusal[],
-  alternatives: ReturnType<typeof alternativesOf>,
+  alternatives: readonly Alternative[],
+  hints: readonly string[],
 ): Placement {
-  return { kind: 'Unplaceable', refusals, message: refusalMessage(nodes.length, refusals), alternatives, hints: [] }
+  return { kind: 'Unplaceable', refusals, message: refusalMessage(nodes.length, refusals), alternatives, hints }
 }
 
 function placed(
@@ -119,8 +134,8 @@ function placed(
     planHash: hashOf(demand, best, members),
     predicted: isKnown(best) ? best.predicted : notPredicted,
     why: whyOf(demand, nodes, attempts, best),
-    alternatives: alternativesOf(demand, nodes, compared, wish.strategies, best),
-    ...(best.degree > 1 && whole?.kind === 'Refused' ? { refusals: whole.refusals } : {}),
+    alternatives: alternativesOf(worthTelling(compared), wish.strategies, best),
+    ...(best.degree > 1 && whole?.kind === 'Refused' ? { refusals: whole.refusals() } : {}),
   }
 }
 
@@ -141,15 +156,16 @@ function comparisons(
 ): readonly Attempt[] {
   const { split, ...parallelism } = demand.template.parallelism
   const free: Demand = split.length === 0 ? demand : withParallelism(demand, { ...parallelism, split: [] })
+  const ground = groundOf(free, nodes, best.engine)
   const cuts: Cut[] = [
-    { engine: best.engine, strategy: 'Single', degree: 1 },
+    { strategy: 'Single', degree: 1 },
     ...[...new Set([2, Math.max(2, best.degree)])].flatMap((degree): Cut[] => [
-      { engine: best.engine, strategy: 'Tensor', degree },
-      { engine: best.engine, strategy: 'Pipeline', degree },
+      { strategy: 'Tensor', degree },
+      { strategy: 'Pipeline', degree },
     ]),
   ]
   const isNew = (cut: Cut) => !attempts.some((a) => a.strategy === cut.strategy && a.degree === cut.degree)
-  return cuts.filter((cut) => cut.degree <= nodes.length && isNew(cut)).map((cut) => attempt(free, nodes, cut))
+  return cuts.filter((cut) => cut.degree <= nodes.length && isNew(cut)).map((cut) => attempt(ground, cut))
 }
 
 const withParallelism = (demand: Demand, parallelism: Demand['template']['parallelism']): Demand => ({
