@@ -87,6 +87,8 @@ export class Agent {
   #passQueued = false
   #stopping = false
   readonly #changeWaiters: (() => void)[] = []
+  /** The shards that were here before us are known. */
+  #recovered = false
 
   constructor(doors: AgentDoors, options: AgentOptions) {
     this.#doors = doors
@@ -100,6 +102,8 @@ export class Agent {
     const { signal } = this.#over
     await hosts.recover()
     await this.#remember()
+    this.#recovered = true
+    this.#changed()
     await this.#probe()
     await this.#observe()
     log.info('agent begins', { node: this.#options.nodeName, shards: hosts.list().length })
@@ -142,7 +146,8 @@ export class Agent {
     const asked = new Set<string>()
     for (;;) {
       const left = hosts.list().filter((l) => l.clusterUid === this.#clusterUid && isAlive(l, this.#notes.started))
-      if ((left.length === 0 && this.#notes.busy.size === 0) || deadline.signal.aborted) break
+      const done = this.#recovered && left.length === 0 && this.#notes.busy.size === 0
+      if (done || deadline.signal.aborted) break
       for (const { shardUid, shardName } of left.filter((l) => !asked.has(l.shardUid))) {
         asked.add(shardUid)
         log.info('stopping shard', { shard: shardName, uid: shardUid, reason: 'AgentStopping' })

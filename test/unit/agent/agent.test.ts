@@ -387,6 +387,17 @@ describe('stopping the agent', () => {
     expect(hosts.closed).toBe(true)
   })
 
+  test("with shards 'stop' in the first moment stops those that were here before", async () => {
+    const { hosts, clock } = open(CLUSTER)
+    hosts.adopt(localShard(wantedShard(), 'Ready'))
+    void lab.agent.stop({ shards: 'stop' })
+    await lab.start()
+    expect(hosts.calls).toContain('stop chat-0-e1-0 AgentStopping 60000+30000')
+    hosts.become(uid, { phase: 'Exited' })
+    await clock.advance(1000)
+    expect(lab.end).toEqual({ kind: 'Stopped' })
+  })
+
   test("with shards 'stop' waits for the last engine, and reports no failure of it", async () => {
     const { hosts, clock, server } = open(CLUSTER)
     lab.want(wantedShard({ status: { phase: 'Ready' } }))
