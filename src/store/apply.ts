@@ -37,8 +37,17 @@ export interface ApplyInput {
  * What the live object becomes before its defaults are filled in; the very same object when nothing changes. OpError
  * Conflict names managers and paths.
  */
-export function applied({ live, manifest, writer, force }: ApplyInput): MctlObject {
+export function applied(input: ApplyInput): MctlObject {
+  const { live, manifest, writer } = input
   const asked = fieldsOf(manifest)
+  // The common case first: what was applied before is applied again, in the same words.
+  const present = ownedPart(live)
+  const again = equalJson(entryOf(bookOf(live), writer.manager, 'Apply')?.fieldsV1, asked)
+  if (again && merged(present, asked, ownedPart(manifest)) === present) return live
+  return mergeApplied(input, asked)
+}
+
+function mergeApplied({ live, manifest, writer, force }: ApplyInput, asked: Fields): MctlObject {
   const wanted = ownedPart(applyDefaults(manifest))
   const book = takenOver(live, asked, wanted, { writer, force })
   const isOwn = (entry: Entry) => entry.manager === writer.manager && entry.operation === 'Apply'

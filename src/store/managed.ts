@@ -36,15 +36,15 @@ export function withEntry(book: Book, { manager, operation, nowMs }: Writer, fie
   return isLeaf(fields) ? others : [...others, entry]
 }
 
-/** The book after `taken` was taken from every entry that `from` picks. */
+/** The book after `taken` was taken from every entry that `from` picks; the very same book where nobody had any of it. */
 export function withTaken(book: Book, taken: Fields, from: (entry: Entry) => boolean): Book {
   if (isLeaf(taken)) return book
-  return book.flatMap((entry) => {
-    if (!from(entry)) return [entry]
-    const fields = without(entry.fieldsV1, taken)
-    if (isLeaf(fields)) return []
-    return equalJson(fields, entry.fieldsV1) ? [entry] : [{ ...entry, fieldsV1: fields }]
+  const left = book.map((entry) => {
+    const fields = from(entry) ? without(entry.fieldsV1, taken) : entry.fieldsV1
+    return fields === entry.fieldsV1 || equalJson(fields, entry.fieldsV1) ? entry : { ...entry, fieldsV1: fields }
   })
+  if (left.every((entry, index) => entry === book[index])) return book
+  return left.filter((entry) => !isLeaf(entry.fieldsV1))
 }
 
 /** The book of a new object: its writer owns what was sent, not what was defaulted. */
