@@ -73,12 +73,12 @@ export class TestAgent {
     return this.hosts
   }
 
-  async prepare(shard: Shard): Promise<PreparedShard> {
-    return this.hosts.prepare(shard, 'cluster-1', undefined)
+  async prepare(shard: Shard, modelDir?: string): Promise<PreparedShard> {
+    return this.hosts.prepare(shard, 'cluster-1', modelDir)
   }
 
-  async startReady(shard: Shard): Promise<LocalShard> {
-    await this.prepare(shard)
+  async startReady(shard: Shard, modelDir?: string): Promise<LocalShard> {
+    await this.prepare(shard, modelDir)
     await this.hosts.start(shard)
     return this.until(shard, (local) => local.state?.phase === 'Ready')
   }
