@@ -7,10 +7,17 @@ import { nodeArgv } from '../lib/nodeargv.ts'
 /** What `mctl dev` asks of its children over the channel. A closed channel means Stop: dev is gone. */
 export type ParentWish = 'Stop' | 'Hurry'
 
+/** What a server says to its parent once it serves: another process may hold the address that was asked for. */
+export interface UpMessage {
+  readonly gatewayUrl: string | undefined
+}
+
 export interface Child {
   readonly name: string
   readonly logFile: string
   readonly exited: Promise<void>
+  /** What the child said of itself when it was up. Pending until then, and for ever when it never is. */
+  readonly up: Promise<UpMessage>
   /** How it ended, in words; undefined while it lives. */
   readonly exitText: string | undefined
   tell(wish: ParentWish): void
@@ -40,8 +47,10 @@ export function startChild(options: ChildOptions): Child {
       resolve()
     }),
   )
+  const up = new Promise<UpMessage>((resolve) => child.once('message', (message) => resolve(message as UpMessage)))
   return {
     name: options.name,
+    up,
     logFile: options.logFile,
     exited,
     get exitText() {
@@ -68,3 +77,6 @@ export function followParent(): { readonly stop: AbortSignal; readonly hurry: Ab
   }
   return { stop: stop.signal, hurry: hurry.signal }
 }
+
+/** For the child: tells its parent, if it has one, that it is up. */
+export const tellUp = (message: UpMessage): void => void process.send?.(message)

@@ -15,7 +15,7 @@ import { sleep, systemClock, systemRandom } from '../lib/clock.ts'
 import { messageOf } from '../lib/errors.ts'
 import { connect } from '../rpc/grpcclient.ts'
 import type { Client } from '../rpc/messages.ts'
-import type { Child } from './child.ts'
+import type { Child, UpMessage } from './child.ts'
 import { startChild } from './child.ts'
 import { requireLoopback } from './loopback.ts'
 import type { Signals } from './signals.ts'
@@ -56,6 +56,7 @@ class Dev {
   readonly #dir: string
   readonly #agents: Child[] = []
   #server: Child | undefined
+  #stopping = false
 
   constructor(flags: DevFlags, env: Env, signals: Signals, terminal: Terminal) {
     this.#flags = flags
@@ -79,8 +80,10 @@ class Dev {
       gateway,
     ])
     const client = connect(listen, { user: 'dev', timeoutMs: 5000 })
+    let up: UpMessage | undefined
+    void this.#server.up.then((message) => (up = message))
     try {
-      const { gatewayUrl } = await this.#until('the server answers', () => client.version({}))
+      const { gatewayUrl } = await this.#until('the server serves', () => Promise.resolve(up))
       this.#say(`server on ${listen}, gateway on ${gatewayUrl ?? gateway}, data in ${this.#dir}`)
       for (let i = 1; i <= nodes; i++) this.#agents.push(this.#startAgent(`mini-${i}`, simulate))
       await this.#waitForNodes(client)
@@ -141,7 +144,7 @@ class Dev {
     return Promise.race(
       children.map(async (child) => {
         await child.exited
-        if (!this.#signals.first.aborted)
+        if (!this.#stopping)
           this.#terminal.err(`error: ${child.name} ${child.exitText ?? 'exited'}; its log: ${child.logFile}\n`)
       }),
     )
@@ -149,6 +152,7 @@ class Dev {
 
   /** Engines stop first, by their agents, while the server still listens to what they report. */
   async stop(): Promise<void> {
+    this.#stopping = true
     this.#say('stopping')
     this.#signals.second.addEventListener('abort', () => this.#agents.forEach((agent) => agent.tell('Hurry')))
     for (const agent of this.#agents) agent.tell('Stop')

@@ -30,6 +30,8 @@ export class SimRing {
   /** Factor on load times, and chance that a starting engine hangs; set by the test. */
   slowness = 1
   hangChance = 0
+  /** Called at the start of each process, the most dangerous moment of a machine. */
+  onStart: (machine: SimMachine) => void = () => {}
 
   constructor(clock: Clock, random: SeededRandom) {
     this.clock = clock
@@ -122,6 +124,7 @@ export class SimMachine {
     }
     const process: SimProcess = { shard, machine: this, state, hung: false, timers: [] }
     handle.process = process
+    this.#ring.onStart(this)
     this.#tell(uid)
     this.#join(process)
   }
@@ -132,7 +135,7 @@ export class SimMachine {
     const { clock } = this.#ring
     if (process.state.phase !== 'Stopping') this.#become(process, { phase: 'Stopping' })
     // Requests in flight take a moment of the drain; a hung engine is killed when its grace is over.
-    const endsAfterMs = process.hung ? drainMs + graceMs : Math.min(drainMs, 500) + 200
+    const endsAfterMs = process.hung ? drainMs + graceMs : drainMs * 0.3 * this.#ring.random.next() + 200
     const exit = { reason: 'Stopped', message: `stopped: ${reason}` }
     process.timers.push(clock.after(endsAfterMs, () => this.#end(process, exit)))
   }

@@ -1,0 +1,68 @@
+/** Composition root of `mctl server`: store, sessions, controllers, gRPC door, and a gateway beside it. */
+import { join } from 'node:path'
+import type { ServerFlags } from '../cli/context.ts'
+import { startControllers } from '../controllers/start.ts'
+import { systemClock, systemRandom } from '../lib/clock.ts'
+import { userDataDir } from '../lib/userdata.ts'
+import { serve } from '../rpc/grpcserver.ts'
+import { identityOfHeaders } from '../rpc/identity.ts'
+import { makeHandlers } from '../server/handlers.ts'
+import { createSessions } from '../server/sessions.ts'
+import { openStore } from '../store/sqlite.ts'
+import { followParent, tellUp } from './child.ts'
+import { startOrAdoptGateway, stopGateway } from './gatewaychild.ts'
+import type { GatewayRecord } from './gatewayrecord.ts'
+import { makeLogger } from './logger.ts'
+import { requireLoopback } from './loopback.ts'
+import { planLive } from './planlive.ts'
+import type { Signals } from './signals.ts'
+import { aborted } from './signals.ts'
+import { version } from './version.ts'
+
+type Env = Readonly<Record<string, string | undefined>>
+
+const GRACE_MS = 3000
+
+export async function runServer(flags: ServerFlags, env: Env, signals: Signals): Promise<number> {
+  requireLoopback(flags.listen, 'the address')
+  if (flags.gateway !== 'none') requireLoopback(flags.gateway, 'the gateway address')
+  const parent = followParent()
+  const log = makeLogger('server', env['MCTL_LOG'])
+  const dataDir = flags.dataDir ?? env['MCTL_DATA_DIR'] ?? join(userDataDir(env, process.platform), 'server')
+  const doors = { clock: systemClock, random: systemRandom, log }
+
+  const store = await openStore({ dataDir, ...doors })
+  let gateway: GatewayRecord | undefined
+  const gatewayUrl = () => (gateway === undefined ? undefined : `http://${gateway.address}`)
+  const sessions = createSessions({ store, ...doors })
+  const handlers = makeHandlers({
+    store,
+    sessions,
+    ...doors,
+    planReport: (request, snapshot) => planLive(request, snapshot, sessions.headroomBytes()),
+    serverVersion: version,
+    gatewayUrl,
+  })
+  const server = await serve(handlers, { listen: flags.listen, identityOf: identityOfHeaders, log })
+  const controllers = startControllers({ store, sessions, ...doors, gatewayUrl })
+  log.info('server listens', { address: server.address, dataDir, version, revision: store.stats().revision })
+  if (flags.gateway !== 'none')
+    gateway = await startOrAdoptGateway({
+      dataDir,
+      server: server.address,
+      listen: flags.gateway,
+      clusterUid: store.clusterUid,
+      log,
+    })
+  tellUp({ gatewayUrl: gatewayUrl() })
+
+  await Promise.race([signals.stopped(), aborted(parent.stop)])
+  log.info('server stops', { revision: store.stats().revision })
+  // A planned stop stops the gateway, too; after a crash it serves on and the next server adopts it.
+  if (gateway !== undefined) await stopGateway(gateway)
+  await controllers.stop()
+  sessions.close()
+  await server.stop(GRACE_MS)
+  await store.close()
+  return 0
+}
