@@ -10,6 +10,7 @@ import { worldOf } from '../../src/controllers/world.ts'
 import { checkWorld } from '../../src/planner/check.ts'
 import { boundBytes } from '../../src/planner/ledger.ts'
 import { tinyShape } from '../support/cluster.ts'
+import type { SimMachine } from '../support/simhosts.ts'
 import { SimCluster } from '../support/simcluster.ts'
 
 const GIB = 2 ** 30
@@ -133,21 +134,31 @@ const steps: readonly Step[] = [
 
 const deploymentsOf = ({ store }: SimCluster): readonly ModelDeployment[] => store.snapshot().list('ModelDeployment')
 
-/** What must hold at every moment, in the store and on the machines. */
-function safetyFindings({ store, machines }: SimCluster): readonly string[] {
-  const findings = checkWorld(worldOf(store.snapshot(), new Map())).map((f) => `${f.rule} ${f.object}: ${f.message}`)
-  for (const machine of machines.values()) {
-    const epochs = new Map<string, number>()
-    for (const { shard } of machine.processes()) {
-      const { group, epoch } = shard.spec
-      const other = epochs.get(group)
-      if (other !== undefined && other !== epoch) findings.push(`two epochs of ${group} live on ${machine.name}`)
-      epochs.set(group, epoch)
-    }
-    const bytes = machine.processes().reduce((sum, p) => sum + p.shard.spec.memoryBytes, 0)
-    const allocatable = Number(store.snapshot().get('Node', '', machine.name)?.status?.allocatable?.memory ?? 0)
-    if (bytes > allocatable) findings.push(`${machine.name} runs ${bytes} bytes of ${allocatable}`)
+/** What must hold at every moment of the store. */
+const storeFindings = ({ store }: SimCluster): readonly string[] =>
+  checkWorld(worldOf(store.snapshot(), new Map())).map((f) => `${f.rule} ${f.object}: ${f.message}`)
+
+/** What must hold at every moment of a machine, whatever the store believes. */
+function machineFindings({ store }: SimCluster, machine: SimMachine): readonly string[] {
+  const findings: string[] = []
+  const epochs = new Map<string, number>()
+  for (const { shard } of machine.processes()) {
+    const { group, epoch } = shard.spec
+    const other = epochs.get(group)
+    if (other !== undefined && other !== epoch) findings.push(`two epochs of ${group} live on ${machine.name}`)
+    epochs.set(group, epoch)
   }
+  const bytes = machine.processes().reduce((sum, p) => sum + p.shard.spec.memoryBytes, 0)
+  const allocatable = Number(store.snapshot().get('Node', '', machine.name)?.status?.allocatable?.memory ?? 0)
+  if (bytes > allocatable) findings.push(`${machine.name} runs ${bytes} bytes of ${allocatable}`)
+  return findings
+}
+
+/** Looks at every commit and at every start of a process. */
+function watchSafety(cluster: SimCluster): readonly string[] {
+  const findings: string[] = []
+  cluster.store.onCommit(() => findings.push(...storeFindings(cluster)))
+  cluster.ring.onStart = (machine) => findings.push(...machineFindings(cluster, machine))
   return findings
 }
 
@@ -180,6 +191,7 @@ function unsettled({ store, machines }: SimCluster): string | undefined {
 test.each(seeds)('a cluster under faults stays safe, and settles when they stop (SIM_SEED=%d)', async (seed) => {
   const cluster = await SimCluster.start({ seed, nodes })
   const story: string[] = []
+  const findings = watchSafety(cluster)
   try {
     await cluster.apply('Model', 'small', { shape: { ...tinyShape, attentionHeads: 12, kvHeads: 12 } })
     await cluster.apply('Model', 'large', {
@@ -192,7 +204,7 @@ test.each(seeds)('a cluster under faults stays safe, and settles when they stop 
       const step = cluster.random.pick(steps)
       story.push(`${i}: ${await step?.(cluster)}`)
       await cluster.clock.advance(1_000 + cluster.random.below(20_000))
-      expect(safetyFindings(cluster)).toEqual([])
+      expect(findings).toEqual([])
     }
 
     Object.assign(cluster.ring, { slowness: 1, hangChance: 0 })
@@ -205,7 +217,7 @@ test.each(seeds)('a cluster under faults stays safe, and settles when they stop 
     let open: string | undefined
     for (let minute = 0; minute < 30; minute++) {
       await cluster.clock.advance(60_000)
-      expect(safetyFindings(cluster)).toEqual([])
+      expect(findings).toEqual([])
       open = unsettled(cluster)
       if (open === undefined) break
     }
