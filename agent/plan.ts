@@ -159,10 +159,28 @@ function planShard(input: ShardInput): Step | undefined {
       : stop(local, PLANNED_STOP, 'Deleted', observation)
   }
   if (isOver(shard, observation)) return alive ? stop(local, STOP_AFTER_FAILURE, 'ShardFailed', observation) : undefined
+  if (local !== undefined && isStalled(local)) return failStalled(shard, local, input.nowMs)
   if (alive || local?.state !== undefined || local?.lost === true) return undefined
   if (observation.busy.has(shard.metadata.uid)) return waitFor(ofShard(shard), 'Busy', 'an action on it has not ended')
   return local === undefined ? planPrepare(input) : planStart(input)
 }
+
+/**
+ * An engine that answers neither steps nor polls is dead, though its process lives: a gang waits for a stopped peer for
+ * ever. One prefill chunk and a busy machine must fit (facts/engines.md §10.3).
+ */
+export const STALL_LIMIT_SECONDS = 60
+
+const isStalled = ({ state }: LocalShard): boolean =>
+  state?.phase === 'Ready' && (state.progressAgeSeconds ?? 0) > STALL_LIMIT_SECONDS
+
+const failStalled = (shard: Shard, { state }: LocalShard, nowMs: number): Action =>
+  fail(
+    shard,
+    'EngineStalled',
+    `the engine made no step for ${Math.round(state?.progressAgeSeconds ?? 0)} s (limit ${STALL_LIMIT_SECONDS} s), its process is killed`,
+    nowMs,
+  )
 
 /** A shard that failed is never restarted in place: its group re-forms, and the next epoch is another shard. */
 const isOver = (shard: Shard, { failures }: NodeObservation): boolean =>

@@ -27,7 +27,8 @@ export function shardStatus(input: StatusInput): ShardStatus | undefined {
   if (shard.metadata.deletionTimestamp !== undefined && !alive)
     return notes.busy.has(uid) || shard.status?.phase === 'Stopped' ? undefined : ended(input, 'Stopped', exitOf(input))
   if (!alive && (shard.status?.phase === 'Failed' || shard.status?.phase === 'Stopped')) return undefined
-  const exit = alive ? undefined : exitOf(input)
+  // A verdict of ours (stalled) stands before its process is gone, and what the process says afterwards is secondary.
+  const exit = alive ? notes.failures.get(uid) : exitOf(input)
   if (exit !== undefined) return ended(input, 'Failed', exit)
   if (local === undefined) return waiting(input)
   return living(input, local)
@@ -35,6 +36,8 @@ export function shardStatus(input: StatusInput): ShardStatus | undefined {
 
 /** How a shard that does not live came to its end here; undefined when it never began or lives. */
 function exitOf({ shard, local, notes, nowMs }: StatusInput): ShardExit | undefined {
+  const failure = notes.failures.get(shard.metadata.uid)
+  if (failure !== undefined) return failure
   if (local?.state?.phase === 'Exited')
     return (
       local.state.exit ??
@@ -43,14 +46,13 @@ function exitOf({ shard, local, notes, nowMs }: StatusInput): ShardExit | undefi
   if (local?.lost === true)
     return (
       local.state?.exit ??
-      notes.failures.get(shard.metadata.uid) ??
       shard.status?.exit ?? {
         reason: 'ShardhostLost',
         message: 'the shardhost of the engine is gone (killed?), so its engine was stopped',
         atMs: nowMs,
       }
     )
-  return notes.failures.get(shard.metadata.uid) ?? shard.status?.exit
+  return shard.status?.exit
 }
 
 function ended(input: StatusInput, phase: 'Failed' | 'Stopped', exit: ShardExit | undefined): ShardStatus {

@@ -147,6 +147,21 @@ describe('the way of a shard', () => {
     expect(hosts.calls).not.toContain('start chat-0-e1-0')
   })
 
+  test('a stalled engine is told as Failed at once and killed; its own last word does not take the place of that', async () => {
+    const { server, hosts, clock } = open(CLUSTER)
+    lab.want(wantedShard({ status: { phase: 'Ready' } }))
+    hosts.adopt(localShard(wantedShard(), 'Ready'))
+    await lab.start()
+    hosts.become(uid, { progressAgeSeconds: 75 })
+    await clock.advance(1000)
+    expect(lab.shard(uid)?.status).toMatchObject({ phase: 'Failed', exit: { reason: 'EngineStalled' } })
+    expect(hosts.calls).toContain('stop chat-0-e1-0 ShardFailed 0+10000')
+    hosts.become(uid, { phase: 'Exited', exit: { signal: 'SIGKILL', reason: 'Stopped', message: '', atMs: 1 } })
+    await clock.advance(20_000)
+    expect(lab.shard(uid)?.status).toMatchObject({ phase: 'Failed', exit: { reason: 'EngineStalled' } })
+    expect(server.phasesOf(uid)).toEqual(['Failed'])
+  })
+
   test('a lost host is ShardhostLost', async () => {
     const { hosts, clock } = await open(CLUSTER).start()
     lab.want(wantedShard({ status: { phase: 'Ready' } }))

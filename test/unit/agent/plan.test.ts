@@ -250,6 +250,22 @@ describe('a shard that failed', () => {
   })
 })
 
+describe('a stalled engine', () => {
+  const shard = wantedShard({ startByMs: NOW - 99_000, status: { phase: 'Ready' } })
+  const aged = (progressAgeSeconds: number) =>
+    localShard(shard, 'Ready', { state: hostState(shard.metadata.uid, { progressAgeSeconds }) })
+  test.each([
+    [60, []],
+    [61, ['failShard chat-0-e1-0 EngineStalled']],
+  ])('that made no step for %d s', (age, expected) => {
+    expect(plan([shard], { local: [aged(age)] }).actions).toEqual(expected)
+  })
+  test('is stopped once it was given up', () => {
+    const failures = new Map([[shard.metadata.uid, { reason: 'EngineStalled', message: '', atMs: NOW }]])
+    expect(plan([shard], { local: [aged(70)], failures }).actions).toEqual(['stopShard chat-0-e1-0 ShardFailed'])
+  })
+})
+
 test('stops come before starts', () => {
   const stranger = wantedShard({ group: 'a-0' })
   const shard = wantedShard({ group: 'z-0', startByMs: NOW + 5000 })
