@@ -2,7 +2,6 @@
  * The store on SQLite: transactions that wait together run one after the other in memory, are written by one durable
  * SQLite transaction, and only then become visible to snapshots, watches and listeners, in that order.
  */
-import { closeSync, fsyncSync, openSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { keyOf, keyString } from '../api/meta.ts'
@@ -11,8 +10,11 @@ import type { Clock, Random } from '../lib/clock.ts'
 import { every, nextTurn } from '../lib/clock.ts'
 import { OpError } from '../lib/errors.ts'
 import type { Logger } from '../lib/log.ts'
+import { backUp } from './backup.ts'
 import { LiveObjects, Version } from './cache.ts'
-import { ensureDataDir, ensurePrivateFile, openDatabase, STORE_FILE } from './database.ts'
+import type { Keep } from './compaction.ts'
+import { Compaction } from './compaction.ts'
+import { ensureDataDir, openDatabase, STORE_FILE } from './database.ts'
 import { expireEvents } from './events.ts'
 import { deepFreeze } from './json.ts'
 import type { DirectoryLock } from './lock.ts'
@@ -35,17 +37,17 @@ export interface OpenOptions {
   /** Refuses transactions (and dry runs) by what they changed; for checks that need more than the object itself. */
   readonly admit?: Admit
   /** What the log keeps whatever its size and age. Default 10,000 rows and one hour. */
-  readonly keep?: { readonly rows: number; readonly ms: number }
+  readonly keep?: Keep
   /** How often old log rows and events are looked for. Default one minute. */
   readonly upkeepMs?: number
   /** Revisions reserved at a time, and the most changes that one transaction may make. Default 10,000. */
   readonly revisionBlock?: number
 }
 
+const KEEP: Keep = { rows: 10_000, ms: 3_600_000 }
 /** One commit takes what is waiting, up to this many transactions or this long: a turn must stay short. */
 const BATCH_TRANSACTIONS = 256
 const BATCH_MS = 10
-const SHRINK_PAGES = 64
 
 interface Job {
   readonly run: (tx: Tx) => unknown
@@ -82,13 +84,12 @@ class SqliteStore implements Store {
   readonly #lock: DirectoryLock | undefined
   readonly #tables: Tables
   readonly #revisions: Revisions
+  readonly #compaction: Compaction
   readonly #live = new LiveObjects()
   readonly #watchers = new Set<Watcher>()
   readonly #listeners = new Set<(changes: readonly Change[]) => void>()
   readonly #upkeep = new AbortController()
   #version: Version
-  #compacted: number
-  #logRows: number
   #waiting: Job[] = []
   #scheduled = false
   /** Set once: closed, or the disk failed in a way that leaves the last commit in doubt. */
@@ -105,8 +106,7 @@ class SqliteStore implements Store {
     this.#tables.setMeta('clusterUid', this.clusterUid)
     for (const object of this.#tables.objects()) this.#live.replace(keyString(keyOf(object)), deepFreeze(object))
     this.#version = new Version(this.#live, this.#revisions.opened)
-    this.#compacted = Number(this.#tables.meta('compactedRevision') ?? 0)
-    this.#logRows = this.#tables.logRows()
+    this.#compaction = new Compaction(this.#tables, () => this.#unavailable === undefined)
     void every(options.clock, options.upkeepMs ?? 60_000, this.#upkeep.signal, () => this.#keepUp())
   }
 
@@ -144,33 +144,20 @@ class SqliteStore implements Store {
     }
   }
 
-  async compact(revision: number): Promise<void> {
-    const upTo = Math.min(revision, this.#version.revision)
-    await this.#forget((rows) => rows.filter((row) => row.revision <= upTo).length)
-    if (this.#unavailable === undefined && upTo > this.#compacted) {
-      this.#tables.trim(upTo)
-      this.#compacted = upTo
-    }
+  compact(revision: number): Promise<void> {
+    return this.#compaction.compact(Math.min(revision, this.#version.revision))
   }
 
-  async backup(file: string): Promise<void> {
-    const partial = `${file}.partial`
-    try {
-      ensurePrivateFile(partial)
-      await this.#db.backup(partial)
-      markRestorable(partial)
-      renameSync(partial, file)
-    } catch (error) {
-      throw new OpError('Unavailable', `back up the store to ${file}`, { cause: error })
-    }
+  backup(file: string): Promise<void> {
+    return backUp(this.#db, file)
   }
 
   stats(): StoreStats {
     return {
       revision: this.#version.revision,
-      compactedRevision: this.#compacted,
+      compactedRevision: this.#compaction.revision,
       objects: this.#live.size,
-      logRows: this.#logRows,
+      logRows: this.#compaction.rows,
     }
   }
 
@@ -252,7 +239,7 @@ class SqliteStore implements Store {
       this.#version.reinstate()
       throw this.#afterFailedWrite(error)
     }
-    this.#logRows += changes.length
+    this.#compaction.appended(changes.length)
     this.#version = this.#version.succeed(draft.revision)
     for (const watcher of this.#watchers) watcher.offer(changes)
     for (const listener of this.#listeners) this.#tell(listener, changes)
@@ -299,7 +286,7 @@ class SqliteStore implements Store {
     if (this.#revisions.isLost(from)) throw tooOld(from, this.#revisions.opened)
     for (let position = from; position < upTo;) {
       if (!watcher.goesOn()) return
-      if (position < this.#compacted) throw tooOld(position, this.#compacted)
+      if (position < this.#compaction.revision) throw tooOld(position, this.#compaction.revision)
       const { changes, to } = this.#tables.changes(position, upTo, (kind) => watcher.wants(kind))
       for (const change of changes) {
         if (!watcher.goesOn()) return
@@ -310,44 +297,12 @@ class SqliteStore implements Store {
   }
 
   async #keepUp(): Promise<void> {
-    const { rows, ms } = this.#options.keep ?? { rows: 10_000, ms: 3_600_000 }
+    const { clock, log, keep = KEEP } = this.#options
     try {
       while ((await this.transact((tx) => expireEvents(tx, SLICE_ROWS))) > 0);
-      const youngestMs = this.#options.clock.nowMs() - ms
-      await this.#forget((old) => {
-        const spare = old.slice(0, Math.max(0, this.#logRows - rows))
-        const young = spare.findIndex((row) => row.at_ms > youngestMs)
-        return young === -1 ? spare.length : young
-      })
+      await this.#compaction.keep(keep, clock.nowMs())
     } catch (error) {
-      if (this.#db.open) this.#options.log.error('upkeep failed', { error })
+      if (this.#db.open) log.error('upkeep failed', { error })
     }
   }
-
-  /** Forgets the oldest rows in slices, each in a turn of its own: `spare` says how many of a slice may go. */
-  async #forget(spare: (oldest: readonly { revision: number; at_ms: number }[]) => number): Promise<void> {
-    while (this.#unavailable === undefined) {
-      const oldest = this.#tables.oldest(SLICE_ROWS)
-      const last = oldest[spare(oldest) - 1]
-      if (last === undefined) return
-      this.#logRows -= this.#tables.trim(last.revision)
-      this.#compacted = last.revision
-      this.#tables.shrink(SHRINK_PAGES)
-      await new Promise<void>((resolve) => nextTurn(resolve))
-    }
-  }
-}
-
-/** Whoever opens the copy as its store is told that it is one: revisions must not go on where the copy ends. */
-function markRestorable(file: string): void {
-  const copy = new Database(file)
-  try {
-    copy.pragma('journal_mode = DELETE')
-    copy.prepare("INSERT INTO meta(key, value) VALUES ('restored', '1') ON CONFLICT(key) DO NOTHING").run()
-  } finally {
-    copy.close()
-  }
-  const descriptor = openSync(file, 'r')
-  fsyncSync(descriptor)
-  closeSync(descriptor)
 }
