@@ -325,7 +325,7 @@ test('a group is placed exactly when something fits, and never over a budget', (
       expect(checkPlacement(placement, demand, nodes)).toEqual([])
       expect(placement.kind === 'Placed').toBe(fitsByForce(demand, nodes))
     }),
-    { numRuns: 400 },
+    { numRuns: 200 },
   )
 })
 
@@ -341,7 +341,7 @@ test('layers of unequal size: placed exactly when something fits', () => {
       expect(checkPlacement(placement, demand, nodes)).toEqual([])
       expect(placement.kind === 'Placed').toBe(fitsByForce(demand, nodes))
     }),
-    { numRuns: 300 },
+    { numRuns: 150 },
   )
 })
 
