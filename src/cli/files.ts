@@ -3,6 +3,7 @@ import { readFileSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { applyDefaults } from '../api/default.ts'
 import type { Manifest } from '../api/meta.ts'
+import { causeText } from '../api/causes.ts'
 import { validate } from '../api/validate.ts'
 import type { LocatedManifest } from '../api/yaml.ts'
 import { locate, parseManifests } from '../api/yaml.ts'
@@ -43,15 +44,13 @@ export async function readValidManifests(
 
 function throwCauses(causes: readonly Cause[]): void {
   if (causes.length === 0) return
-  const lines = causes.map((cause) => `${cause.where === undefined ? '' : `${cause.where}: `}${textOf(cause)}`)
+  const lines = causes.map((cause) => `${cause.where === undefined ? '' : `${cause.where}: `}${causeText(cause)}`)
   throw new CliError(
     causes.length === 1
       ? (lines[0] ?? '')
       : `${causes.length} problems, nothing was changed:\n${lines.map((line) => `  ${line}`).join('\n')}`,
   )
 }
-
-const textOf = (cause: Cause) => (cause.field === '' ? cause.message : `${cause.field}: ${cause.message}`)
 
 function filesAt(path: string, recursive: boolean): readonly string[] {
   if (path === '-') return [path]
