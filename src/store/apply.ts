@@ -20,7 +20,7 @@ import {
   union,
 } from './fields.ts'
 import type { JsonMap } from './json.ts'
-import { equalJson, isMap } from './json.ts'
+import { equalJson, isMap, setMember } from './json.ts'
 import type { Book, Entry, Writer } from './managed.ts'
 import { bookOf, entryOf, ownedBy, withEntry, withTaken } from './managed.ts'
 
@@ -123,11 +123,12 @@ function unsetDefaults(next: JsonMap, { old, defaults, owned }: Beside): JsonMap
     const was = isMap(old) ? old[name] : undefined
     const byDefault = isMap(defaults) ? defaults[name] : undefined
     const owners = child(owned, `f:${name}`)
-    if (owners !== undefined && isLeaf(owners)) result[name] = value
+    if (owners !== undefined && isLeaf(owners)) setMember(result, name, value)
     else if (isMap(value) && isMap(was) && isMap(byDefault)) {
       const inside = unsetDefaults(value, { old: was, defaults: byDefault, owned: owners })
-      if (Object.keys(inside).length > 0) result[name] = inside
-    } else if (owners !== undefined || !equalJson(value, was) || !equalJson(was, byDefault)) result[name] = value
+      if (Object.keys(inside).length > 0) setMember(result, name, inside)
+    } else if (owners !== undefined || !equalJson(value, was) || !equalJson(was, byDefault))
+      setMember(result, name, value)
   }
   return result
 }

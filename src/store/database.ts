@@ -7,6 +7,9 @@ import { assert, OpError } from '../lib/errors.ts'
 /** The store's file in the data directory. */
 export const STORE_FILE = 'mctl.db'
 
+/** The store is alone with its file; a stranger that reads or writes it may hold everything up for this long. */
+const BUSY_MS = 1_000
+
 /** The data directory with mode 0700, made when absent. A directory that all users share is refused. */
 export function ensureDataDir(dataDir: string): void {
   try {
@@ -33,7 +36,7 @@ export function openDatabase(dataDir: string | ':memory:'): Database.Database {
   if (file !== ':memory:') ensurePrivateFile(file)
   let db: Database.Database | undefined
   try {
-    db = new Database(file, { timeout: 5_000 })
+    db = new Database(file, { timeout: BUSY_MS })
     configure(db, file !== ':memory:')
     return db
   } catch (error) {

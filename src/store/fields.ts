@@ -4,7 +4,7 @@
  * and annotations are owned, never status. A null is a field that was not set.
  */
 import type { JsonMap } from './json.ts'
-import { equalJson, isMap } from './json.ts'
+import { equalJson, isMap, setMember } from './json.ts'
 
 export interface Fields {
   readonly [key: string]: Fields
@@ -147,7 +147,7 @@ export function merged(live: unknown, asked: Fields, wanted: unknown): unknown {
     const name = nameOf(key)
     const old = Object.hasOwn(from, name) ? from[name] : undefined
     const member = merged(old, asked[key] as Fields, isMap(wanted) ? wanted[name] : undefined)
-    if (member !== old) (result ??= { ...from })[name] = member
+    if (member !== old) setMember((result ??= { ...from }), name, member)
   }
   return result ?? from
 }
@@ -167,7 +167,7 @@ export function pruned(value: JsonMap, dropped: Fields, holders: readonly Fields
     const rest = isLeaf(inside) ? undefined : isMap(member) ? pruned(member, inside, held) : member
     if (rest === member) continue
     result ??= { ...value }
-    if (isMap(rest) && (held.length > 0 || Object.keys(rest).length > 0)) result[name] = rest
+    if (isMap(rest) && (held.length > 0 || Object.keys(rest).length > 0)) setMember(result, name, rest)
     else delete result[name]
   }
   return result ?? value
@@ -179,7 +179,7 @@ export function restricted(value: unknown, fields: Fields): unknown {
   const result: Record<string, unknown> = {}
   for (const [key, inside] of entries(fields)) {
     const name = nameOf(key)
-    if (value[name] !== undefined) result[name] = restricted(value[name], inside)
+    if (value[name] !== undefined) setMember(result, name, restricted(value[name], inside))
   }
   return result
 }

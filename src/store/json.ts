@@ -31,3 +31,9 @@ export function deepFreeze<T>(value: T): T {
   for (const key in value) deepFreeze(value[key])
   return Object.freeze(value)
 }
+
+/** `map[name] = value`, also where the name is `__proto__`: what a client calls a field is never a prototype. */
+export function setMember(map: Record<string, unknown>, name: string, value: unknown): void {
+  if (name !== '__proto__') map[name] = value
+  else Object.defineProperty(map, name, { value, enumerable: true, configurable: true, writable: true })
+}

@@ -22,6 +22,8 @@ export function lockDirectory(dataDir: string): DirectoryLock {
     db.exec('BEGIN EXCLUSIVE')
   } catch (error) {
     db.close()
+    if (!(error instanceof Database.SqliteError && error.code.startsWith('SQLITE_BUSY')))
+      throw new OpError('Unavailable', `lock the data directory ${dataDir}`, { cause: error })
     throw new OpError(
       'Unavailable',
       `open the store in ${dataDir}: process ${ownerOf(ownerFile)} is using it; stop that process, or name another --data-dir`,

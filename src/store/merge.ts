@@ -1,7 +1,7 @@
 /** Patches of JSON: merge patch (RFC 7386) and JSON patch (RFC 6902). Pure; what they are given is never changed. */
 import { applyPatch } from 'rfc6902'
 import { OpError } from '../lib/errors.ts'
-import { isMap } from './json.ts'
+import { isMap, setMember } from './json.ts'
 
 export type PatchType = 'merge' | 'json'
 
@@ -16,14 +16,9 @@ export function mergePatched(value: unknown, patch: unknown): unknown {
   const result: Record<string, unknown> = isMap(value) ? { ...value } : {}
   for (const [name, member] of Object.entries(patch)) {
     if (member === null) delete result[name]
-    else define(result, name, mergePatched(Object.hasOwn(result, name) ? result[name] : undefined, member))
+    else setMember(result, name, mergePatched(Object.hasOwn(result, name) ? result[name] : undefined, member))
   }
   return result
-}
-
-/** Assignment that takes `__proto__` for a plain name. */
-function define(map: Record<string, unknown>, name: string, value: unknown): void {
-  Object.defineProperty(map, name, { value, enumerable: true, configurable: true, writable: true })
 }
 
 type Operations = Parameters<typeof applyPatch>[1]

@@ -4,7 +4,7 @@ import { keyOf, timestamp } from '../api/meta.ts'
 import type { FieldValidation } from './admit.ts'
 import { checkImmutable, sound, withFinalizers } from './admit.ts'
 import type { JsonMap } from './json.ts'
-import { equalJson, isMap } from './json.ts'
+import { equalJson, isMap, setMember } from './json.ts'
 import type { Book, Operation, Writer } from './managed.ts'
 import { bookOf, bookOfNew, bookOfUpdate } from './managed.ts'
 import { modifiedMeanwhile, uidDiffers } from './refusals.ts'
@@ -184,6 +184,7 @@ function added(name: string, present: readonly unknown[] = [], asked: unknown): 
 
 function withoutUnset(members: JsonMap): JsonMap {
   const set: Record<string, unknown> = {}
-  for (const name in members) if (members[name] !== undefined && members[name] !== null) set[name] = members[name]
+  for (const name in members)
+    if (members[name] !== undefined && members[name] !== null) setMember(set, name, members[name])
   return set
 }

@@ -353,6 +353,7 @@ describe('apply', () => {
       { specs: {} },
       { spec: 5 },
       { spec: { model, replica: 1 } },
+      { spec: JSON.parse('{"__proto__": {"replicas": 5}}') as object },
       { metadata: { name: 'chat', label: {} } },
       { metadata: { name: 'chat', labels: 5 } },
       { metadata: { name: 'chat', finalizers: 'x' } },

@@ -105,6 +105,26 @@ describe('the data directory', () => {
   })
 })
 
+describe('a commit that the disk refuses', () => {
+  test('fails every transaction in it, leaves no trace, and the next one goes on', async () => {
+    const dataDir = aFolder()
+    const { store } = await aStore({ dataDir })
+    const kept = await write(store, 'a', '1')
+    const watch = new Watching(store, { from: 'initial' })
+    await watch.until(2)
+    const stranger = new Database(join(dataDir, 'mctl.db'))
+    stranger.exec('BEGIN IMMEDIATE')
+    const results = await Promise.allSettled([write(store, 'a', '2'), write(store, 'b', '1')])
+    stranger.exec('ROLLBACK')
+    stranger.close()
+    expect(results.map((r) => r.status === 'rejected' && isOpError(r.reason, 'Unavailable'))).toEqual([true, true])
+    expect(store.snapshot().list('Model')).toEqual([kept])
+    expect(store.snapshot().revision).toBe(revisionOf(kept))
+    await write(store, 'a', '3')
+    expect((await watch.until(3)).map(told)).toEqual(['ADDED a@1', 'BOOKMARK end of initial', 'MODIFIED a@3'])
+  })
+})
+
 describe('a backup', () => {
   test('is a whole store, taken while writes go on, and goes on far above the revisions that it was taken from', async () => {
     const dataDir = aFolder()
