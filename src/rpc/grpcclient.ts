@@ -200,10 +200,9 @@ class GrpcTransport implements Transport {
    * keep a call to a silent address waiting until the call's own deadline.
    */
   async #connected(signal: AbortSignal | undefined): Promise<void> {
-    const cancelled = signal ?? never
     const deadline = systemClock.nowMs() + this.#connectTimeoutMs
     for (;;) {
-      if (cancelled.aborted) throw new OpError('Cancelled', `call to ${this.#address} was cancelled`)
+      if (signal?.aborted === true) throw new OpError('Cancelled', `call to ${this.#address} was cancelled`)
       if (this.#closed) throw new OpError('Cancelled', `call to ${this.#address}: the client was closed`)
       const channel = this.#client.getChannel()
       const state = channel.getConnectivityState(true)
@@ -211,7 +210,8 @@ class GrpcTransport implements Transport {
       const changed = new Promise<boolean>((resolve) =>
         channel.watchConnectivityState(state, deadline, (error?: Error | null) => resolve(!error)),
       )
-      if ((await orAborted(changed, cancelled)) === false && !this.#closed)
+      const isTimely = signal === undefined ? await changed : await orAborted(changed, signal)
+      if (isTimely === false && !this.#closed)
         throw new OpError(
           'Unavailable',
           `Unable to connect to the server: ${this.#address}: no connection within ${this.#connectTimeoutMs / 1000} s`,
@@ -219,8 +219,6 @@ class GrpcTransport implements Transport {
     }
   }
 }
-
-const never = new AbortController().signal
 
 interface Sending {
   write(message: Wire): boolean

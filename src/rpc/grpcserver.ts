@@ -21,7 +21,7 @@ import { logsCall, sessionCall, unaryCalls, unaryNames, watchCall } from './code
 import { Pipe } from './flow.ts'
 import type { IdentityOf } from './identity.ts'
 import { MAX_MESSAGE_BYTES } from './json.ts'
-import type { AgentMessage, CallContext, Handlers, ServerMessage, Unary } from './messages.ts'
+import type { AgentMessage, CallContext, Handlers, Identity, ServerMessage, Unary } from './messages.ts'
 import { protoMethod, protoMethods } from './proto.ts'
 import { ERROR_TRAILER, toStatus } from './status.ts'
 
@@ -83,10 +83,39 @@ interface AnyCall {
   once(event: 'cancelled', listener: () => void): unknown
 }
 
+/** A reason of our own spares the making of a DOMException, stack and all, at the end of every call. */
+const OVER = 'the call is over'
+
+/** What a handler knows of its call. Most unary calls never look at their signal: it is made when they do. */
+class Context implements CallContext {
+  readonly identity: Identity
+  #controller: AbortController | undefined
+  #isOver = false
+
+  constructor(identity: Identity) {
+    this.identity = identity
+  }
+
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController()
+    if (this.#isOver) this.#controller.abort(OVER)
+    return this.#controller.signal
+  }
+
+  get isOver(): boolean {
+    return this.#isOver
+  }
+
+  end(): void {
+    this.#isOver = true
+    this.#controller?.abort(OVER)
+  }
+}
+
 /** The calls in flight: each has a signal that aborts when its caller goes away or the server stops. */
 class OpenCalls {
   readonly #options: ServeOptions
-  readonly #controllers = new Set<AbortController>()
+  readonly #contexts = new Set<Context>()
   #stopping = false
 
   constructor(options: ServeOptions) {
@@ -103,30 +132,39 @@ class OpenCalls {
     call: AnyCall,
     work: (context: CallContext) => Promise<void>,
     answer: (error: unknown) => void,
-  ) {
-    const controller = new AbortController()
-    this.#controllers.add(controller)
-    call.once('cancelled', () => controller.abort())
-    if (call.cancelled) controller.abort()
+  ): Promise<void> {
+    let context: Context | undefined
     try {
-      if (this.#stopping) throw stoppingError()
-      const identity = this.#options.identityOf({
-        header: (name) => headerOf(call.metadata, name),
-        peer: call.getPeer(),
-      })
-      await work({ identity, signal: controller.signal })
+      context = this.#begin(call)
+      await work(context)
     } catch (error) {
-      if (!isOpError(error) && !controller.signal.aborted)
+      if (!isOpError(error) && context?.isOver !== true)
         this.#options.log.error('call failed by a bug', { call: rpc, error })
       answer(error)
     } finally {
-      this.#controllers.delete(controller)
+      if (context !== undefined) this.#contexts.delete(context)
     }
   }
 
   stop(): void {
     this.#stopping = true
-    for (const controller of this.#controllers) controller.abort()
+    for (const context of this.#contexts) context.end()
+  }
+
+  #begin(call: AnyCall): Context {
+    if (this.#stopping) throw stoppingError()
+    const header = (name: string) => headerOf(call.metadata, name)
+    const facts = {
+      header,
+      get peer() {
+        return call.getPeer()
+      },
+    }
+    const context = new Context(this.#options.identityOf(facts))
+    this.#contexts.add(context)
+    call.once('cancelled', () => context.end())
+    if (call.cancelled) context.end()
+    return context
   }
 }
 

@@ -1,6 +1,7 @@
 import net from 'node:net'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { MctlObject } from '../../src/api/meta.ts'
+import { systemClock, systemRandom } from '../../src/lib/clock.ts'
 import { OpError } from '../../src/lib/errors.ts'
 import { silentLogger } from '../../src/lib/log.ts'
 import type { ConnectOptions } from '../../src/rpc/grpcclient.ts'
@@ -8,6 +9,10 @@ import { connect } from '../../src/rpc/grpcclient.ts'
 import { serve } from '../../src/rpc/grpcserver.ts'
 import { identityOfHeaders } from '../../src/rpc/identity.ts'
 import type { AgentMessage, CallContext, Client, Handlers, WatchEvent } from '../../src/rpc/messages.ts'
+import { makeHandlers } from '../../src/server/handlers.ts'
+import { createSessions } from '../../src/server/sessions.ts'
+import { createObject, patchObject } from '../../src/store/objects.ts'
+import { openStore } from '../../src/store/sqlite.ts'
 import { echoHandlers } from '../support/echohandlers.ts'
 
 const cleanups: (() => unknown)[] = []
@@ -353,5 +358,55 @@ describe('streams over gRPC', () => {
     await new Promise((resolve) => setTimeout(resolve, 100))
     await server.stop(100)
     expect(await call).toBe('Unavailable')
+  })
+})
+
+describe('the server on a real socket', () => {
+  test('a watcher that does not read is closed and told to list again; others miss nothing', async () => {
+    const doors = { clock: systemClock, random: systemRandom, log: silentLogger }
+    const store = await openStore({ dataDir: ':memory:', ...doors })
+    const sessions = createSessions({ store, ...doors })
+    const facts = { planReport: () => ({}), serverVersion: '1', gatewayUrl: () => undefined }
+    const { address } = await aServer(makeHandlers({ store, sessions, ...doors, ...facts }))
+    cleanups.push(() => store.close())
+    const node = { apiVersion: 'mctl.dev/v1alpha1', kind: 'Node', metadata: { name: 'n' }, spec: {} } as const
+    await store.transact((tx) => createObject(tx, node))
+
+    const slow = aClient(address).watch(watchNodes)[Symbol.asyncIterator]()
+    await slow.next()
+    const seen: string[] = []
+    let listed = false
+    const control = new AbortController()
+    const quick = (async () => {
+      for await (const e of aClient(address).watch(watchNodes, { signal: control.signal })) {
+        if (e.type === 'BOOKMARK') listed = true
+        if (e.type === 'MODIFIED') seen.push(e.resourceVersion)
+      }
+    })().catch((error: unknown) => error)
+    const ref = { kind: 'Node', namespace: '', name: 'n' } as const
+    await expect.poll(() => listed, { timeout: 30_000 }).toBe(true)
+    const revisions: string[] = []
+    const changes = 4_000
+    for (let i = 0; i < changes; i += 200) {
+      const note = (n: number) => ({ metadata: { annotations: { note: `${n} ${'x'.repeat(2_000)}` } } })
+      const batch = Array.from({ length: 200 }, (_, k) =>
+        store.transact((tx) => patchObject(tx, ref, 'merge', note(i + k)).object.metadata.resourceVersion),
+      )
+      revisions.push(...(await Promise.all(batch)))
+      await expect.poll(() => seen.length, { timeout: 30_000 }).toBe(revisions.length)
+    }
+    expect(seen).toEqual(revisions)
+
+    const rest: string[] = []
+    const reading = async () => {
+      for (let next = await slow.next(); next.done !== true; next = await slow.next()) rest.push(next.value.type)
+    }
+    await expect(reading()).rejects.toMatchObject({
+      code: 'Expired',
+      message: expect.stringContaining('unresponsiveness') as string,
+    })
+    expect(rest.length).toBeLessThan(changes / 2)
+    control.abort()
+    expect(await quick).toMatchObject({ code: 'Cancelled' })
   })
 })
