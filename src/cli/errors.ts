@@ -15,7 +15,8 @@ export function failureOf(error: unknown): Failure {
 }
 
 function opErrorText(error: OpError): string {
-  if (error.message.startsWith('Unable to connect to the server')) return error.message
+  if (error.message.startsWith('Unable to connect to the server'))
+    return `${error.message}\nIs it running there? \`mctl dev\` starts one; --server or MCTL_SERVER names another address.`
   // The server's text of an Invalid already says what is invalid; the causes follow, one a line when there are several.
   if (error.code === 'Invalid') return error.message
   return `Error from server (${error.code}): ${error.message}`

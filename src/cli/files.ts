@@ -2,7 +2,6 @@
 import { readFileSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { applyDefaults } from '../api/default.ts'
-import type { Manifest } from '../api/meta.ts'
 import { causeText } from '../api/causes.ts'
 import { validate } from '../api/validate.ts'
 import type { LocatedManifest } from '../api/yaml.ts'
@@ -19,15 +18,8 @@ export async function readManifests(
   paths: readonly string[],
   recursive: boolean,
 ): Promise<readonly LocatedManifest[]> {
-  const manifests: LocatedManifest[] = []
-  const causes: Cause[] = []
-  for (const file of paths.flatMap((path) => filesAt(path, recursive))) {
-    const parsed = parseManifests(await contentOf(cli, file), file === '-' ? '<stdin>' : file)
-    manifests.push(...parsed.manifests)
-    causes.push(...parsed.causes)
-  }
+  const { manifests, causes } = await parseAll(cli, paths, recursive)
   throwCauses(causes)
-  if (manifests.length === 0) throw new CliError(`no objects passed to apply: ${paths.join(', ')} holds no manifest`)
   return manifests
 }
 
@@ -37,14 +29,29 @@ export async function readValidManifests(
   paths: readonly string[],
   recursive: boolean,
 ): Promise<readonly LocatedManifest[]> {
-  const manifests = await readManifests(cli, paths, recursive)
-  throwCauses(manifests.flatMap((located) => locate(validate(applyDefaults(located.manifest)), located)))
+  const { manifests, causes } = await parseAll(cli, paths, recursive)
+  throwCauses([
+    ...causes,
+    ...manifests.flatMap((located) => locate(validate(applyDefaults(located.manifest)), located)),
+  ])
   return manifests
+}
+
+async function parseAll(cli: Cli, paths: readonly string[], recursive: boolean) {
+  const manifests: LocatedManifest[] = []
+  const causes: Cause[] = []
+  for (const file of paths.flatMap((path) => filesAt(path, recursive))) {
+    const parsed = parseManifests(await contentOf(cli, file), file === '-' ? '<stdin>' : file)
+    manifests.push(...parsed.manifests)
+    causes.push(...parsed.causes)
+  }
+  if (manifests.length + causes.length === 0) throw new CliError(`${paths.join(', ')} holds no manifest`)
+  return { manifests, causes }
 }
 
 function throwCauses(causes: readonly Cause[]): void {
   if (causes.length === 0) return
-  const lines = causes.map((cause) => `${cause.where === undefined ? '' : `${cause.where}: `}${causeText(cause)}`)
+  const lines = causes.map(causeText)
   throw new CliError(
     causes.length === 1
       ? (lines[0] ?? '')
@@ -77,5 +84,3 @@ async function contentOf(cli: Cli, file: string): Promise<Uint8Array> {
     throw new CliError(`read ${file}: ${(error as Error).message}`)
   }
 }
-
-export const identify = (manifest: Manifest): string => `${manifest.kind} "${manifest.metadata.name}"`
