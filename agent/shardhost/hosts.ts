@@ -162,7 +162,8 @@ class ProcessHosts implements Hosts {
     writeHandle(dataDir, entry.handle)
     const host = this.#spawnHost(spec.dir)
     const tooLate = clock.after(HOST_START_MS, () => host.kill('SIGKILL'))
-    await this.#attach(entry, () => host.exitCode === null && host.signalCode === null)
+    const isRunning = () => host.pid !== undefined && host.exitCode === null && host.signalCode === null
+    await this.#attach(entry, isRunning)
     tooLate.cancel()
   }
 
@@ -300,7 +301,8 @@ class ProcessHosts implements Hosts {
   /** The host had its time. Its engine first: a host that is only slow would else be called lost. */
   #enforceStop(entry: Entry): void {
     const { state } = entry
-    if (state === undefined || hasEnded(entry) || this.#entries.get(entry.handle.shardUid) !== entry) return
+    if (this.#closed.signal.aborted || this.#entries.get(entry.handle.shardUid) !== entry) return
+    if (state === undefined || hasEnded(entry)) return
     this.#options.log.warn('shardhost did not stop its engine and is killed', { shard: entry.handle.shardName })
     const { enginePid, engineStartTime } = state
     if (enginePid !== undefined && engineStartTime !== undefined)

@@ -48,7 +48,7 @@ export function launchFake(entry: readonly string[], input: LaunchInput): Launch
     rank: spec.rank,
     worldSize: spec.worldSize,
     stage: spec.stage,
-    gang: `${spec.group}/${spec.epoch}/${JSON.stringify(input.hosts.length)}`,
+    gang: `${input.shard.metadata.namespace ?? ''}/${spec.group}/${spec.epoch}`,
     epoch: spec.epoch,
     hosts: input.hosts,
     port: input.enginePort,

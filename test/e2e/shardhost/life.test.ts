@@ -1,6 +1,8 @@
 // The life of single shards with the fake engine: start, Ready, answer, every way to end, and nothing left behind.
 import { existsSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { socketDir } from '../../../agent/handles.ts'
 import { TestAgent, aShard, alive, ask, filesUnder, listens, logLines, textOf, told, until } from './support.ts'
 
 let agent: TestAgent
@@ -161,10 +163,25 @@ test('start and prepare asked twice do their work once', async () => {
   expect(agent.local(shard)?.state?.hostPid).toBe(state?.hostPid)
 })
 
+test.each([
+  ['is not there', ['/nowhere/node']],
+  ['ends at once', [process.execPath, '-e', 'process.exit(9)']],
+])('a shard whose host %s is lost, and is not started again', async (_, hostEntry) => {
+  const broken = new TestAgent({ hostEntry })
+  await broken.hosts.recover()
+  const shard = aShard()
+  await broken.prepare(shard)
+  await broken.hosts.start(shard)
+  expect((await broken.ended(shard)).lost).toBe(true)
+  await broken.hosts.start(shard)
+  expect(broken.local(shard)?.state).toBeUndefined()
+  await broken.hosts.forget(shard.metadata.uid)
+  await broken.remove()
+})
+
 test('a door whose port is taken by another fails the shard with the reason', async () => {
   const shard = aShard()
   const prepared = await agent.prepare(shard)
-  const { createServer } = await import('node:net')
   const thief = createServer().listen(prepared.port, '127.0.0.1')
   await until(() => thief.listening, 'thief listens')
   await agent.hosts.start(shard)
@@ -179,7 +196,6 @@ test('a data directory with a long name still has its sockets, in a folder of it
   await long.hosts.recover()
   const shard = aShard()
   await long.startReady(shard)
-  const { socketDir } = await import('../../../agent/handles.ts')
   const dir = socketDir(long.dataDir, process.getuid?.() ?? 0)
   expect(dir.startsWith('/tmp/mctl-')).toBe(true)
   expect(existsSync(dir)).toBe(true)
