@@ -62,6 +62,10 @@ async function play(stage: DemoStage, client: ReturnType<typeof connect>): Promi
     'A model that cannot fit',
     'What crashes a server elsewhere is an answer here, before anything is started.',
   )
+  await stage.mctl('apply', '-f', manifest('too-big.yaml'))
+  await stage.mctl('wait', 'md/too-big', '--for=condition=Scheduled=False')
+  await stage.mctl('describe', 'md', 'too-big', '--no-show-events')
+  await stage.mctl('delete', '-f', manifest('too-big.yaml'))
   await stage.mctlMayFail('plan', '-f', manifest('too-big.yaml'))
 
   stage.title(
