@@ -15,6 +15,9 @@ export function inKeyOrder(a: MctlObject, b: MctlObject): number {
 
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
 
+const isSameKey = (a: MctlObject | undefined, b: MctlObject): boolean =>
+  a !== undefined && a.metadata.name === b.metadata.name && a.metadata.namespace === b.metadata.namespace
+
 export class SortedObjects {
   #objects: MctlObject[] = []
   #handedOut = false
@@ -33,15 +36,14 @@ export class SortedObjects {
   put(object: MctlObject): void {
     const objects = this.#own()
     const at = this.#place(object)
-    const found = objects[at]
-    objects.splice(at, found !== undefined && inKeyOrder(found, object) === 0 ? 1 : 0, object)
+    if (isSameKey(objects[at], object)) objects[at] = object
+    else objects.splice(at, 0, object)
   }
 
   remove(object: MctlObject): void {
     const objects = this.#own()
     const at = this.#place(object)
-    const found = objects[at]
-    if (found !== undefined && inKeyOrder(found, object) === 0) objects.splice(at, 1)
+    if (isSameKey(objects[at], object)) objects.splice(at, 1)
   }
 
   #own(): MctlObject[] {
@@ -50,8 +52,12 @@ export class SortedObjects {
     return this.#objects
   }
 
-  #place(object: MctlObject): number {
-    return this.#firstNotBefore((o) => inKeyOrder(o, object) < 0)
+  /** Where the object stands, or would stand. The hot path of every write: few comparisons, no kinds. */
+  #place({ metadata: { name, namespace = '' } }: MctlObject): number {
+    return this.#firstNotBefore(({ metadata }) => {
+      const { namespace: other = '' } = metadata
+      return other === namespace ? metadata.name < name : other < namespace
+    })
   }
 
   #firstNotBefore(before: (object: MctlObject) => boolean): number {
