@@ -194,7 +194,7 @@ export async function readyGang(...args: Parameters<typeof startGang>): Promise<
 }
 
 /** The first event of that kind; fails when the process ends without it. */
-export async function seen(rank: Rank, ev: string, timeoutMs = 60_000): Promise<RankEvent> {
+export async function seen(rank: Rank, ev: string, timeoutMs = 100_000): Promise<RankEvent> {
   let ended: RankEnd | undefined
   void rank.end.then((end) => (ended = end))
   for (const untilMs = Date.now() + timeoutMs; Date.now() < untilMs; await sleep(10)) {
@@ -206,7 +206,7 @@ export async function seen(rank: Rank, ev: string, timeoutMs = 60_000): Promise<
 }
 
 /** The code and reason a rank gave itself, and what the OS saw. */
-export async function endOf(rank: Rank, timeoutMs = 15_000): Promise<RankEnd & { reason: string }> {
+export async function endOf(rank: Rank, timeoutMs = 60_000): Promise<RankEnd & { reason: string }> {
   const timeout = sleep(timeoutMs).then(() => {
     throw new Error(`the rank is still alive after ${timeoutMs} ms\n${rank.stderr()}`)
   })
@@ -215,7 +215,7 @@ export async function endOf(rank: Rank, timeoutMs = 15_000): Promise<RankEnd & {
 }
 
 /** The newest heartbeat for which `wanted` holds. */
-export async function beat(rank: Rank, wanted: (hb: RankEvent) => boolean, timeoutMs = 10_000): Promise<RankEvent> {
+export async function beat(rank: Rank, wanted: (hb: RankEvent) => boolean, timeoutMs = 30_000): Promise<RankEvent> {
   const from = rank.events.length
   for (const untilMs = Date.now() + timeoutMs; Date.now() < untilMs; await sleep(20)) {
     const found = rank.events.slice(from).find((event) => event.ev === 'hb' && wanted(event))

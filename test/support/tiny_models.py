@@ -22,7 +22,9 @@ KV_HEADS = 4
 VOCAB = 258
 BOS, EOS = 256, 257
 LAYERS_PER_FILE = 2
-CHAT_TEMPLATE = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}a:{% endif %}"
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}a:{% endif %}"
+)
 
 
 def config_of(arch: str, layers: int, kv_heads: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Makes the demo model: a GGUF of SmolLM2-135M-Instruct becomes an MLX folder that serves whole, pipelined and tensor-sharded.
+"""Makes the demo model: the GGUF of SmolLM2-135M-Instruct becomes an MLX folder that can be served in every division.
 
     python demo_model.py --gguf FILE.gguf --out NEW_FOLDER
 
@@ -162,7 +162,10 @@ def write_tokenizer(folder: Path, meta: Metadata) -> None:
     merges = [tuple(m.split(" ", 1)) for m in meta["tokenizer.ggml.merges"]]
     tokenizer = Tokenizer(BPE({t: i for i, t in enumerate(tokens)}, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     types = meta["tokenizer.ggml.token_type"].tolist()

@@ -45,7 +45,7 @@ test.each([
   const gang = await readyGang({ model: llama, strategy: 'Tensor', contextTokens: 4096, maxOutputTokens: 4000 })
   const stream = when === 'streaming' ? await startStream(gang[0] as Rank, 4000) : undefined
   gang[victim]?.process.kill('SIGKILL')
-  const end = await endOf(gang[1 - victim] as Rank, 5000)
+  const end = await endOf(gang[1 - victim] as Rank, 15_000)
   expect(end).toMatchObject({ code: 70, reason: expect.stringContaining('connection to a peer was lost') })
   // The client sees that the stream broke, not a quiet end.
   if (stream) await expect(stream.rest.then((text) => text.includes('[DONE]') || fail())).rejects.toThrow()
@@ -124,7 +124,7 @@ test('a world that is not the one of the launch file: 64', async () => {
 test('a peer that never comes: the deadline of the kernel ends the wait', async () => {
   const gang = await startGang({ model: llama, strategy: 'Tensor', rendezvousDeadlineSeconds: 2 })
   gang[1]?.process.kill('SIGKILL')
-  const end = await endOf(gang[0] as Rank, 10_000)
+  const end = await endOf(gang[0] as Rank, 30_000)
   // Told apart from other kills: it never said `joined`.
   expect([end.signal, gang[0]?.events.some(({ ev }) => ev === 'joined')]).toEqual(['SIGALRM', false])
 })

@@ -70,7 +70,9 @@ class Counter:
                 tokens = self._generator._tokenize(tokenizer, request, arguments)[0]
                 stops = [tokenizer.encode(text, add_special_tokens=False) for text in body.get("stop", [])]
         except Exception as e:
-            raise Refusal(f"the model's template or tokenizer refuses this: {e}", "messages" if chat else "prompt") from e
+            raise Refusal(
+                f"the model's template or tokenizer refuses this: {e}", "messages" if chat else "prompt"
+            ) from e
         if not all(stops):
             raise Refusal("stop: a text that has no tokens", "stop")
         return len(tokens)

@@ -1,4 +1,4 @@
-"""Does this mlx-lm have what the shim takes hold of? Asked before anything is replaced: a half-guarded engine must not run."""
+"""Does this mlx-lm have what the shim takes hold of? Asked first: a half-guarded engine must not run."""
 
 from __future__ import annotations
 

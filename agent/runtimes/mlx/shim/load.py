@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -78,7 +77,9 @@ def record_loaded_names() -> set[str]:
             known = tree_flatten(self.parameters(), destination={})
             for name, value in file_or_weights:
                 if name in known and known[name].shape != value.shape:
-                    raise IncompleteModel(f"{name} has shape {value.shape} in the files, {known[name].shape} in the model")
+                    raise IncompleteModel(
+                        f"{name} has shape {value.shape} in the files, {known[name].shape} in the model"
+                    )
             names.clear()
             names.update(name for name, _ in file_or_weights)
         return original(self, file_or_weights, strict)
@@ -211,6 +212,7 @@ def harden_detokenizer(tokenizer: Any) -> None:
             try:
                 super().finalize()
             except (IndexError, KeyError, TypeError, OverflowError):
-                self._unflushed = type(self._unflushed)()
+                if hasattr(self, "_unflushed"):
+                    self._unflushed = type(self._unflushed)()
 
     tokenizer._detokenizer.__class__ = Hardened
