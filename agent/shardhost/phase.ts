@@ -82,7 +82,8 @@ const meaningOfCode: Readonly<Record<number, string>> = {
 export function exitOf(end: EngineEnd): ShardExit {
   const never = end.code === null && end.signal === null
   const how = end.signal !== null ? `was ended by ${end.signal}` : `ended with code ${end.code ?? '?'}`
-  const words = end.farewell?.reason ?? end.lastLogLine
+  // Whoever is ended by a signal says nothing about it: its last log line is about something else.
+  const words = end.farewell?.reason ?? (end.signal === null ? end.lastLogLine : undefined)
   const because = words === undefined || words === '' ? '' : `: ${words}`
   return {
     ...(end.code === null ? {} : { code: end.code }),

@@ -44,5 +44,5 @@ export function findKind(text: string): KindFacts | undefined {
 /** `modeldeployment.mctl.dev/x`: how mutations name an object. */
 export const qualifiedName = (kind: KindName, name: string): string => `${kinds[kind].singular}.${API_GROUP}/${name}`
 
-/** `modeldeployments.mctl.dev`: how errors name a resource. Nodes keep kubectl's short form `nodes`. */
+/** `modeldeployments.mctl.dev`: how errors name a resource. Our nodes too: kubectl's bare `nodes` means the core kind. */
 export const resourceName = (kind: KindName): string => `${kinds[kind].plural}.${API_GROUP}`

@@ -57,13 +57,16 @@ test('an end that nobody asked for is a failure with a reason, 0 included', () =
   expect(end({ signal: 'SIGALRM', phase: 'Starting' }).reason).toBe('StartDeadline')
 })
 
-test("the message carries the engine's own words, else its last line", () => {
+test("the message carries the engine's own words, else its last line if it ended by itself", () => {
   const farewell = { reason: 'connection to a peer was lost' }
   expect(end({ code: 70, farewell, lastLogLine: 'noise' }).message).toBe(
     'the engine ended with code 70 while Ready: connection to a peer was lost',
   )
-  expect(end({ signal: 'SIGKILL', lastLogLine: 'Killed' }).message).toBe(
-    'the engine was ended by SIGKILL while Ready: Killed',
+  expect(end({ code: 1, lastLogLine: 'ImportError: no mlx' }).message).toBe(
+    'the engine ended with code 1 while Ready: ImportError: no mlx',
+  )
+  expect(end({ signal: 'SIGKILL', lastLogLine: 'POST /v1/completions 200' }).message).toBe(
+    'the engine was ended by SIGKILL while Ready',
   )
 })
 
