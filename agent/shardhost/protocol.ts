@@ -70,7 +70,10 @@ export type ToHost =
 /** Sent on connect and on each change. */
 export type FromHost = { readonly type: 'State'; readonly state: HostState }
 
-/** One line on the engine's event fd, as the shim and the fake engine write it. */
+/**
+ * One line on the engine's event fd, as the shim and the fake engine write it; each also carries `rank`, `pid` and `t`
+ * (seconds since 1970). `s` is seconds since the engine's start; memory is in bytes.
+ */
 export type EngineEvent =
   | { readonly ev: 'start'; readonly world: number }
   | { readonly ev: 'joined'; readonly world: number; readonly s: number }
@@ -78,20 +81,33 @@ export type EngineEvent =
   | {
       readonly ev: 'loaded'
       readonly s: number
+      /** GPU memory held now, and at most so far. */
       readonly active: number
       readonly peak: number
-      readonly layers?: readonly [number, number]
+      readonly layers: readonly [number, number]
+      /** Weight files that this rank read. */
+      readonly files: number
+      /** What a token of KV cache costs on this rank, and how many fit into the group's budget. */
+      readonly kvBytesPerToken: number
+      readonly kvTokens: number
+      /** Requests at once, as far as the budget goes. */
+      readonly concurrency: number
     }
   | { readonly ev: 'ready'; readonly s: number }
   | {
       readonly ev: 'hb'
       readonly phase: string
       readonly busy: boolean
+      /** Requests that run, and those that wait for a place. */
+      readonly active: number
+      readonly queued: number
       readonly steps: number
       readonly polls: number
       readonly ptok: number
       readonly gtok: number
+      /** Seconds since the last poll or step. */
       readonly age: number
+      readonly mem: number
     }
   | { readonly ev: 'stopping' }
   | { readonly ev: 'exit'; readonly code: number; readonly reason: string }

@@ -62,14 +62,19 @@ class FakeEngine {
     if (args.hang) return this.#hang()
     if (args.refuseMemory) this.fail(`cannot allocate ${config.memoryBytes} bytes`)
     await sleep(this.#clock, args.slowLoadMs)
-    const { memoryBytes, stage } = config
     this.#phase = 'loaded'
-    this.#emit({ ev: 'loaded', s: this.#seconds(), active: memoryBytes, peak: memoryBytes, layers: stage })
+    this.#emitLoaded()
     // The first step is one of the whole gang: every rank has come this far.
     await this.#nextStep()
     this.#phase = 'ready'
     this.#emit({ ev: 'ready', s: this.#seconds() })
     if (this.#http === undefined) this.#armMishaps()
+  }
+
+  #emitLoaded(): void {
+    const { memoryBytes, stage, contextTokens, concurrency } = this.#config
+    const memory = { active: memoryBytes, peak: memoryBytes, kvBytesPerToken: 0, kvTokens: contextTokens * concurrency }
+    this.#emit({ ev: 'loaded', s: this.#seconds(), layers: stage, files: 0, ...memory, concurrency })
   }
 
   stop(): void {
@@ -151,7 +156,9 @@ class FakeEngine {
 
   #beat(): void {
     const age = (this.#clock.monotonicMs() - this.#movedMs) / 1000
-    this.#emit({ ev: 'hb', phase: this.#phase, busy: this.#http?.busy() ?? false, ...this.#counts, age })
+    const { active, queued } = this.#http?.load() ?? { active: 0, queued: 0 }
+    const mem = this.#config.memoryBytes
+    this.#emit({ ev: 'hb', phase: this.#phase, busy: active > 0, active, queued, ...this.#counts, age, mem })
   }
 
   /** Resolves with the gang's next step; alone, at once; hung, never. */

@@ -41,8 +41,9 @@ export class FakeHttp {
     })
   }
 
-  busy(): boolean {
-    return this.#active > 0
+  /** Requests that are answered now, and those that wait for a slot. */
+  load(): { readonly active: number; readonly queued: number } {
+    return { active: this.#active, queued: this.#waiting.length }
   }
 
   async #onRequest(incoming: IncomingMessage, reply: ServerResponse): Promise<void> {

@@ -8,11 +8,14 @@ const beat = (age: number): EngineEvent => ({
   ev: 'hb',
   phase: 'ready',
   busy: false,
+  active: 0,
+  queued: 0,
   steps: 0,
   polls: 0,
   ptok: 0,
   gtok: 0,
   age,
+  mem: 0,
 })
 const after = (...events: EngineEvent[]) => events.reduce((view, event) => onEvent(view, event, 1000), startingView)
 
