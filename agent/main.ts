@@ -24,7 +24,7 @@ import { STOP_AFTER_FAILURE } from './plan.ts'
 import { checkPortRange, defaultPortRange, ephemeralRange, parsePortRange } from './ports.ts'
 import { fileRecord } from './record.ts'
 import type { Runtimes } from './runtimes/index.ts'
-import { runtimesOf } from './runtimes/index.ts'
+import { probeEngines, runtimesOf } from './runtimes/index.ts'
 import { openHosts } from './shardhost/hosts.ts'
 
 export interface RunAgentOptions {
@@ -87,7 +87,7 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
         hosts: openHosts(hostDoors),
         models: shelf,
         observe: machine.observe,
-        probeEngines: machine.probeEngines,
+        probeEngines: machine.probe,
         record: fileRecord(dataDir),
         clock: systemClock,
         random: systemRandom,
@@ -149,24 +149,16 @@ function machineOf(options: RunAgentOptions, runtimes: Runtimes, simulation: Sim
     const facts = await plain(own)
     return gpuMemoryBytes === undefined ? facts : { ...facts, gpuMemoryBytes }
   }
-  const probeEngines = async (): Promise<EngineReport> => {
-    const engines: EngineReport['engines'][number][] = []
-    const missing: EngineReport['missing'][number][] = []
-    for (const runtime of Object.values(runtimes)) {
-      const found = await runtime.probe()
-      if (found.kind === 'Missing') missing.push({ engine: runtime.engine, remedy: found.remedy })
-      else {
-        engines.push(found.info)
-        gpuMemoryBytes = found.gpuMemoryBytes ?? gpuMemoryBytes
-      }
-    }
-    return { engines, missing }
+  const probe = async (): Promise<EngineReport> => {
+    const report = await probeEngines(runtimes)
+    gpuMemoryBytes = report.gpuMemoryBytes ?? gpuMemoryBytes
+    return report
   }
   const how = {
     ...(simulation === undefined ? {} : { simulation }),
     ...(options.share === undefined ? {} : { shares: options.share }),
   }
-  return { observe: reportAs(withGpu, how), probeEngines }
+  return { observe: reportAs(withGpu, how), probe }
 }
 
 function portRangeOfKernel(): string | undefined {

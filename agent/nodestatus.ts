@@ -12,6 +12,8 @@ import type { MachineFacts } from './observe/facts.ts'
 export interface EngineReport {
   readonly engines: readonly EngineInfo[]
   readonly missing: readonly { readonly engine: string; readonly remedy: string }[]
+  /** The GPU's working-set limit, when an engine told it. */
+  readonly gpuMemoryBytes?: number
 }
 
 export interface NodeStatusInput {
