@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest'
 import { Agent } from '../../../agent/agent.ts'
-import type { AgentEnd } from '../../../agent/agent.ts'
+import type { AgentEnd } from '../../../agent/contact.ts'
 import type { LocalModel } from '../../../agent/models.ts'
 import { fixedShelf } from '../../../agent/models.ts'
 import type { MachineFacts } from '../../../agent/observe/facts.ts'

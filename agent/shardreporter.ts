@@ -62,8 +62,8 @@ export class ShardReporter {
   }
 
   /** Forgets the accounts of shards that are no longer there. */
-  keepOnly(uids: ReadonlySet<string>): void {
-    for (const [uid, account] of this.#accounts) if (!uids.has(uid) && !account.inFlight) this.#accounts.delete(uid)
+  keepOnly(isThere: (shardUid: string) => boolean): void {
+    for (const [uid, account] of this.#accounts) if (!isThere(uid) && !account.inFlight) this.#accounts.delete(uid)
   }
 
   async #write(shard: Shard, patch: StatusPatch, account: Account, signal: AbortSignal): Promise<void> {

@@ -1,0 +1,144 @@
+/**
+ * What this agent says of its own Node: looks at the machine, asks the engines what they offer, and brings to the
+ * server what differs from what this session acknowledged.
+ */
+import type { Condition } from '../src/api/meta.ts'
+import { isOpError, messageOf } from '../src/lib/errors.ts'
+import type { Logger } from '../src/lib/log.ts'
+import type { Client } from '../src/rpc/messages.ts'
+import type { OpenSession } from './contact.ts'
+import type { ModelShelf } from './models.ts'
+import type { EngineReport, NodeReport } from './nodestatus.ts'
+import { nodePatch, nodeReport } from './nodestatus.ts'
+import type { MachineFacts, Observe, OwnEngines } from './observe/facts.ts'
+import type { Heartbeat } from './session.ts'
+
+const WRITE_TIMEOUT_MS = 10_000
+
+export interface NodeReporterDoors {
+  readonly client: Client
+  readonly models: ModelShelf
+  readonly observe: Observe
+  readonly probeEngines: () => Promise<EngineReport>
+  readonly log: Logger
+  readonly agentVersion: string
+  /** Where this node's shards listen. */
+  readonly address: string
+  readonly ownEngines: () => OwnEngines
+  readonly session: () => OpenSession | undefined
+  readonly nowMs: () => number
+  /** Facts, models, engines or what the server acknowledged may have changed. */
+  readonly onChange: () => void
+}
+
+export class NodeReporter {
+  readonly #doors: NodeReporterDoors
+  #facts: MachineFacts | undefined
+  #engines: EngineReport = { engines: [], missing: [] }
+  /** What this session's server acknowledged. */
+  #node: { held: NodeReport | undefined; writing: boolean } | undefined
+  #conditions: readonly Condition[] = []
+
+  constructor(doors: NodeReporterDoors) {
+    this.#doors = doors
+  }
+
+  /** The first look at engines and machine. Rejects when the machine cannot be observed. */
+  async begin(): Promise<void> {
+    this.#engines = await this.#doors.probeEngines()
+    for (const { engine, remedy } of this.#engines.missing) this.#doors.log.warn('engine missing', { engine, remedy })
+    await this.#observe()
+  }
+
+  bootId(): string {
+    return this.#facts?.bootId ?? ''
+  }
+
+  /** A session begins: nothing is acknowledged. */
+  onWelcome(): void {
+    this.#node = { held: undefined, writing: false }
+  }
+
+  /** This session's server holds a whole report of the Node. */
+  isHeld(): boolean {
+    return this.#node?.held !== undefined
+  }
+
+  /** A fresh reading of the machine, which also goes into the Node where it changes something there. */
+  async heartbeat(): Promise<Omit<Heartbeat, 'type'>> {
+    await this.#observe()
+    this.tell()
+    const { headroomBytes, pressure, simulated } = this.#facts ?? {}
+    if (simulated === true) return {}
+    return {
+      ...(headroomBytes === undefined ? {} : { freeBytes: headroomBytes }),
+      ...(pressure === undefined ? {} : { pressure }),
+    }
+  }
+
+  /** A missing engine may be installed while we run. */
+  async reprobe(): Promise<void> {
+    if (this.#engines.missing.length === 0) return
+    try {
+      this.#engines = await this.#doors.probeEngines()
+      this.tell()
+    } catch (error) {
+      this.#doors.log.warn('engines not probed', { error: messageOf(error) })
+    }
+  }
+
+  /** Facts, models or engines may have changed: the server is told when they did, and shards may be able to go on. */
+  tell(): void {
+    this.#doors.session()?.session.tellShapes(this.#doors.models.list() ?? [])
+    void this.#write()
+    this.#doors.onChange()
+  }
+
+  async #observe(): Promise<void> {
+    const { observe, ownEngines, log } = this.#doors
+    try {
+      this.#facts = await observe(ownEngines())
+    } catch (error) {
+      if (this.#facts === undefined) throw error
+      log.warn('machine not observed', { error: messageOf(error) })
+    }
+  }
+
+  /** Writes what differs from what this session acknowledged; a failure is tried again at the next heartbeat. */
+  async #write(): Promise<void> {
+    const [node, open, facts] = [this.#node, this.#doors.session(), this.#facts]
+    const nodeUid = open?.session.welcome()?.nodeUid
+    if (node === undefined || node.writing || open === undefined || facts === undefined || nodeUid === undefined) return
+    const report = this.#reportOf(facts)
+    const patch = nodePatch(node.held, report)
+    if (patch === undefined) return
+    node.writing = true
+    this.#conditions = report.conditions ?? []
+    try {
+      const options = { signal: open.control.signal, timeoutMs: WRITE_TIMEOUT_MS }
+      await this.#doors.client.updateStatus({ uid: nodeUid, patch }, options)
+      node.held = report
+    } catch (error) {
+      if (open.control.signal.aborted) return
+      this.#doors.log.warn('node status not written', { error: messageOf(error) })
+      // The Node was deleted: a new session makes it anew.
+      if (isOpError(error, 'NotFound')) open.control.abort()
+    } finally {
+      node.writing = false
+    }
+    if (node.held === report) this.tell()
+  }
+
+  #reportOf(facts: MachineFacts): NodeReport {
+    const { models, agentVersion, address, nowMs } = this.#doors
+    return nodeReport({
+      facts,
+      engines: this.#engines,
+      models: models.list(),
+      agentVersion,
+      address,
+      conditions: this.#conditions,
+      nowMs: nowMs(),
+    })
+  }
+}
