@@ -81,9 +81,8 @@ const nodeColumns: readonly CellColumn<Node>[] = [
 
 function nodeStatus({ metadata, spec, status }: Node): string {
   const ready = findCondition(status?.conditions, 'Ready')
-  const words = [
-    ready === undefined || ready.status === 'Unknown' ? 'Unknown' : ready.status === 'True' ? 'Ready' : 'NotReady',
-  ]
+  // As kubectl says it: a node that was heard of once and is silent now is NotReady.
+  const words = [ready === undefined ? 'Unknown' : ready.status === 'True' ? 'Ready' : 'NotReady']
   if (spec.unschedulable) words.push('SchedulingDisabled')
   if (metadata.deletionTimestamp !== undefined) words.push('Terminating')
   return words.join(',')

@@ -45,4 +45,5 @@ export function findKind(text: string): KindFacts | undefined {
 export const qualifiedName = (kind: KindName, name: string): string => `${kinds[kind].singular}.${API_GROUP}/${name}`
 
 /** `modeldeployments.mctl.dev`: how errors name a resource. Our nodes too: kubectl's bare `nodes` means the core kind. */
-export const resourceName = (kind: KindName): string => `${kinds[kind].plural}.${API_GROUP}`
+export const resourceName = (kind: KindName): string =>
+  kind === 'Node' ? kinds.Node.plural : `${kinds[kind].plural}.${API_GROUP}`

@@ -3,9 +3,7 @@
  * The one entry: reads argv and env, makes the doors, runs one command. `mctl server` is this very process.
  * Commands that become long-lived load their roots only when asked for: `mctl get` must start quickly.
  */
-import { CommanderError } from 'commander'
 import type { Starters } from '../cli/context.ts'
-import { failureOf } from '../cli/errors.ts'
 import { runCommand } from '../cli/program.ts'
 import { systemClock, systemRandom } from '../lib/clock.ts'
 import { connect } from '../rpc/grpcclient.ts'
@@ -29,6 +27,7 @@ async function main(): Promise<number> {
   const cli = {
     terminal,
     env,
+    cwd: process.cwd(),
     clock: systemClock,
     random: systemRandom,
     signal: signals.first,
@@ -36,15 +35,7 @@ async function main(): Promise<number> {
     connect: (address: string) => connect(address, { user }),
     starters,
   }
-  try {
-    return await runCommand(cli, process.argv.slice(2))
-  } catch (error) {
-    // Help was asked for and printed, or commander has said what was wrong with the call.
-    if (error instanceof CommanderError) return error.exitCode
-    const failure = failureOf(error)
-    terminal.err(`${failure.text}\n`)
-    return failure.exitCode
-  }
+  return runCommand(cli, process.argv.slice(2))
 }
 
 const exitCode = await main()

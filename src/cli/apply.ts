@@ -1,14 +1,16 @@
 /** `mctl apply -f`: says what is wanted. Everything is read and checked first; one bad file changes nothing. */
 import type { KindName } from '../api/kinds.ts'
-import { qualifiedName } from '../api/kinds.ts'
+import { kinds, qualifiedName } from '../api/kinds.ts'
 import type { Manifest } from '../api/meta.ts'
 import { DEFAULT_NAMESPACE } from '../api/meta.ts'
-import { kinds } from '../api/kinds.ts'
+import type { LocatedManifest } from '../api/yaml.ts'
+import { isOpError } from '../lib/errors.ts'
 import type { Client, WriteReply } from '../rpc/messages.ts'
 import type { Cli } from './context.ts'
 import { CliError, withClient } from './context.ts'
+import { Failures } from './errors.ts'
 import { readManifests, readValidManifests } from './files.ts'
-import { render } from './get.ts'
+import { render, withoutManagers } from './render.ts'
 import { wait } from './wait.ts'
 
 export interface ApplyFlags {
@@ -25,65 +27,118 @@ export interface ApplyFlags {
   readonly timeout?: string
 }
 
-export async function apply(cli: Cli, flags: ApplyFlags): Promise<number> {
-  if (flags.filename === undefined)
-    throw new CliError('must specify -f FILE (a file, a directory, or - for standard input)')
-  const dryRun = flags.dryRun ?? 'none'
-  if (!['none', 'client', 'server'].includes(dryRun))
-    throw new CliError(`invalid dry-run value (${dryRun}). Must be "none", "server", or "client"`)
-  const read = flags.validate === 'ignore' || flags.validate === 'false' ? readManifests : readValidManifests
-  const located = await read(cli, flags.filename, flags.recursive === true)
-  const manifests = located.map(({ manifest }) => inNamespace(manifest, flags.namespace))
-  if (dryRun === 'client') {
-    for (const manifest of manifests) cli.terminal.out(`${nameOf(manifest)} valid (dry run)\n`)
+const outputs = ['name', 'json', 'yaml']
+type FieldValidation = 'Strict' | 'Warn' | 'Ignore'
+/** What becomes of unknown fields. */
+const validations: Readonly<Record<string, FieldValidation>> = {
+  strict: 'Strict',
+  true: 'Strict',
+  warn: 'Warn',
+  ignore: 'Ignore',
+  false: 'Ignore',
+}
+
+export async function apply(cli: Cli, words: readonly string[], flags: ApplyFlags): Promise<number> {
+  checkFlags(words, flags)
+  const validation = validations[flags.validate ?? 'strict'] ?? 'Strict'
+  const read = validation === 'Strict' ? readValidManifests : readManifests
+  const located = await read(cli, flags.filename ?? [], flags.recursive === true)
+  const wanted = located.map((one) => ({ ...one, manifest: inNamespace(one, flags.namespace) }))
+  if (flags.dryRun === 'client') {
+    for (const { manifest } of wanted) cli.terminal.out(`${nameOf(manifest)} valid (dry run)\n`)
     return 0
   }
+  const failures = new Failures(cli)
   await withClient(cli, flags.server, async (client) => {
-    for (const manifest of manifests) print(cli, await send(client, manifest, flags), flags, dryRun === 'server')
+    for (const { manifest, file } of wanted) {
+      const applying = () => send(client, manifest, validation, flags).catch(conflictIn(manifest, file))
+      const reply = await failures.attempt(applying, `error when applying "${file}"`)
+      if (reply !== undefined) print(cli, reply, flags)
+    }
   })
-  return flags.wait && dryRun === 'none' ? waitForReady(cli, manifests, flags) : 0
+  if (failures.exitCode !== 0 || !flags.wait || flags.dryRun === 'server') return failures.exitCode
+  const manifests = wanted.map(({ manifest }) => manifest)
+  return waitForReady(cli, manifests, flags)
+}
+
+function checkFlags(words: readonly string[], flags: ApplyFlags): void {
+  if (words.length > 0)
+    throw new CliError(`Unexpected args: [${words.join(' ')}]; files are given with -f, one -f for each`)
+  if (flags.filename === undefined)
+    throw new CliError('must specify -f FILE (a file, a directory, or - for standard input)')
+  if (!['none', 'client', 'server'].includes(flags.dryRun ?? 'none'))
+    throw new CliError(`invalid dry-run value (${flags.dryRun}). Must be "none", "server", or "client"`)
+  if (!Object.hasOwn(validations, flags.validate ?? 'strict'))
+    throw new CliError(
+      `invalid - validate option "${flags.validate}"; must be one of: strict (or true), warn, ignore (or false)`,
+    )
+  if (flags.output !== undefined && !outputs.includes(flags.output))
+    throw new CliError(
+      `unable to match a printer suitable for the output format "${flags.output}", allowed formats are: ${outputs.join(',')}`,
+    )
 }
 
 const nameOf = (manifest: Manifest) => qualifiedName(manifest.kind as KindName, manifest.metadata.name)
 
-function inNamespace(manifest: Manifest, namespace: string | undefined): Manifest {
+function inNamespace({ manifest, file, lineOf }: LocatedManifest, namespace: string | undefined): Manifest {
   if (!kinds[manifest.kind as KindName].namespaced) return manifest
   const own = manifest.metadata.namespace
   if (own !== undefined && namespace !== undefined && own !== namespace)
     throw new CliError(
-      `the namespace from the provided object "${own}" does not match the namespace "${namespace}". You must pass '--namespace=${own}' to perform this operation.`,
+      `${file}:${lineOf('metadata.namespace')}: the namespace from the provided object "${own}" does not match the namespace "${namespace}". You must pass '--namespace=${own}' to perform this operation.`,
     )
   return { ...manifest, metadata: { ...manifest.metadata, namespace: own ?? namespace ?? DEFAULT_NAMESPACE } }
 }
 
-function send(client: Client, object: Manifest, flags: ApplyFlags): Promise<WriteReply> {
+async function send(
+  client: Client,
+  object: Manifest,
+  fieldValidation: FieldValidation,
+  flags: ApplyFlags,
+): Promise<WriteReply> {
   return client.apply({
     object,
     force: flags.forceConflicts === true,
     options: {
       dryRun: flags.dryRun === 'server',
       fieldManager: flags.fieldManager ?? 'mctl',
-      fieldValidation: flags.validate === 'ignore' || flags.validate === 'false' ? 'Ignore' : 'Strict',
+      fieldValidation,
     },
   })
 }
 
-function print(cli: Cli, reply: WriteReply, flags: ApplyFlags, dryRun: boolean): void {
-  const name = qualifiedName(reply.object.kind as KindName, reply.object.metadata.name)
+/** The store says who holds which fields; a person needs to know of what, and what to do. */
+const conflictIn =
+  ({ kind, metadata }: Manifest, file: string) =>
+  (error: unknown): never => {
+    if (!isOpError(error, 'Conflict') || !error.message.startsWith('Apply failed with')) throw error
+    throw new CliError(`${error.message}
+Other managers hold these fields of the ${kind} "${metadata.name}" of ${file} with another value. You can
+* take them over: apply again with --force-conflicts;
+* leave them to the others: remove the fields from your manifest;
+* share them: write the value that they have now.`)
+  }
+
+function print(cli: Cli, reply: WriteReply, flags: ApplyFlags): void {
+  const { object, result } = reply
+  const name = qualifiedName(object.kind as KindName, object.metadata.name)
+  for (const warning of reply.warnings ?? []) cli.terminal.err(`Warning: ${warning}\n`)
   if (flags.output === 'name') cli.terminal.out(`${name}\n`)
-  else if (flags.output !== undefined) cli.terminal.out(render(reply.object, flags.output))
-  else cli.terminal.out(`${name} ${reply.result}${dryRun ? ' (server dry run)' : ''}\n`)
+  else if (flags.output !== undefined) cli.terminal.out(render(withoutManagers(object), flags.output))
+  else cli.terminal.out(`${name} ${result}${flags.dryRun === 'server' ? ' (server dry run)' : ''}\n`)
 }
 
 async function waitForReady(cli: Cli, manifests: readonly Manifest[], flags: ApplyFlags): Promise<number> {
-  for (const manifest of manifests.filter((m) => m.kind === 'ModelDeployment')) {
-    const namespace = manifest.metadata.namespace ?? DEFAULT_NAMESPACE
-    await wait(cli, [`modeldeployment/${manifest.metadata.name}`], {
+  const codes: number[] = []
+  for (const { kind, metadata } of manifests) {
+    if (kind !== 'ModelDeployment') continue
+    const code = await wait(cli, [`modeldeployment/${metadata.name}`], {
       for: 'condition=Ready',
       timeout: flags.timeout ?? '10m',
-      namespace,
+      namespace: metadata.namespace ?? DEFAULT_NAMESPACE,
       ...(flags.server === undefined ? {} : { server: flags.server }),
     })
+    codes.push(code)
   }
-  return 0
+  return Math.max(0, ...codes)
 }

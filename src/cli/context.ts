@@ -1,9 +1,6 @@
 /** What every command gets: the terminal, the way to the server, time, and the starters that only `bin` can make. */
-import type { KindName } from '../api/kinds.ts'
-import { findKind, kinds } from '../api/kinds.ts'
-import { DEFAULT_NAMESPACE } from '../api/meta.ts'
 import type { Clock, Random } from '../lib/clock.ts'
-import type { Client, ObjectRef } from '../rpc/messages.ts'
+import type { Client } from '../rpc/messages.ts'
 
 export interface Terminal {
   /** stdout: only the documented sentences, tables and JSON. */
@@ -19,6 +16,8 @@ export interface Terminal {
 export interface Cli {
   readonly terminal: Terminal
   readonly env: Readonly<Record<string, string | undefined>>
+  /** Folder that paths of the command line start from. */
+  readonly cwd: string
   readonly clock: Clock
   readonly random: Random
   /** Aborts on SIGINT or SIGTERM. */
@@ -91,48 +90,4 @@ export async function withClient<T>(
   } finally {
     client.close()
   }
-}
-
-/** The kind that a word of the command line names, or the error that kubectl would give. */
-export function kindOf(word: string): KindName {
-  const facts = findKind(word)
-  if (facts === undefined)
-    throw new CliError(
-      `the server doesn't have a resource type "${word}"; it has ${Object.values(kinds)
-        .map((k) => k.plural)
-        .join(', ')}`,
-    )
-  return facts.kind
-}
-
-export const refOf = (kind: KindName, name: string, namespace: string | undefined): ObjectRef => ({
-  kind,
-  name,
-  namespace: kinds[kind].namespaced ? (namespace ?? DEFAULT_NAMESPACE) : '',
-})
-
-/** Objects that `TYPE NAME…`, `TYPE/NAME…` or `TYPE[,TYPE]` name; no name means all of the kind. */
-export interface Target {
-  readonly kind: KindName
-  readonly name: string | undefined
-}
-
-export function targetsOf(words: readonly string[]): readonly Target[] {
-  const [first, ...names] = words
-  if (first === undefined) throw new CliError('You must specify the type of resource, for example `mctl get nodes`')
-  if (words.some((word) => word.includes('/'))) return words.map(slashTarget)
-  const types = first.split(',')
-  if (types.length > 1 && names.length > 0)
-    throw new CliError('names can be given for one type only; use TYPE/NAME for several')
-  return types.flatMap((type): Target[] => {
-    const kind = kindOf(type)
-    return names.length === 0 ? [{ kind, name: undefined }] : names.map((name) => ({ kind, name }))
-  })
-}
-
-function slashTarget(word: string): Target {
-  const [type, name, ...rest] = word.split('/')
-  if (type === undefined || name === undefined || name === '' || rest.length > 0)
-    throw new CliError(`there is no need to mix "TYPE NAME" and "TYPE/NAME": "${word}" is not TYPE/NAME`)
-  return { kind: kindOf(type), name }
 }

@@ -1,55 +1,84 @@
 /** `mctl describe TYPE NAME`: one object told whole: what it is, why it stands as it does, and what happened to it. */
-import { stringify } from 'yaml'
 import type { KindName } from '../api/kinds.ts'
 import { kinds } from '../api/kinds.ts'
 import type { Condition, MctlObject } from '../api/meta.ts'
+import { DEFAULT_NAMESPACE } from '../api/meta.ts'
+import { isOpError } from '../lib/errors.ts'
 import type { Client } from '../rpc/messages.ts'
-import type { Cli, Target } from './context.ts'
-import { CliError, refOf, targetsOf, withClient } from './context.ts'
-import { describeDeployment, describeGroup, describeNode, describeShard } from './describekinds.ts'
+import type { Cli } from './context.ts'
+import { CliError, withClient } from './context.ts'
+import { describeDeployment, describeGroup, describeShard } from './describegroups.ts'
+import { describeModel } from './describemodel.ts'
+import { describeNode } from './describenode.ts'
+import type { Block, Entry } from './describetext.ts'
+import { clauses, fields, listing, renderBlocks, section } from './describetext.ts'
+import { Failures } from './errors.ts'
 import { eventTable } from './events.ts'
-import { fields, section } from './describetext.ts'
+import { render } from './render.ts'
+import type { Target } from './targets.ts'
+import { refOf, targetsOf } from './targets.ts'
 
 export interface DescribeFlags {
   readonly server?: string
   readonly namespace?: string
+  readonly selector?: string
   readonly showEvents?: boolean
 }
 
 export async function describe(cli: Cli, words: readonly string[], flags: DescribeFlags): Promise<number> {
+  const targets = targetsOf(words, 'describe')
+  if (flags.selector !== undefined && targets.some((target) => target.name !== undefined))
+    throw new CliError('name cannot be provided when a selector is specified')
   return withClient(cli, flags.server, async (client) => {
-    const texts: string[] = []
-    for (const target of targetsOf(words)) {
-      for (const object of await objectsOf(client, target, flags)) texts.push(await describeOne(client, object, flags))
+    const failures = new Failures(cli)
+    let told = 0
+    for (const target of targets) {
+      const objects = await failures.attempt(() => objectsOf(client, target, flags))
+      for (const object of objects ?? []) {
+        const text = await describeOne(client, object, flags)
+        cli.terminal.out(`${told++ > 0 ? '\n\n' : ''}${text}`)
+      }
     }
-    if (texts.length === 0) throw new CliError('no matching resources found')
-    cli.terminal.out(texts.join('\n\n'))
-    return 0
+    if (told === 0 && failures.exitCode === 0) cli.terminal.err(emptyText(targets, flags))
+    return failures.exitCode
   })
 }
+
+const emptyText = (targets: readonly Target[], flags: DescribeFlags): string =>
+  targets.some(({ kind }) => kinds[kind].namespaced)
+    ? `No resources found in ${flags.namespace ?? DEFAULT_NAMESPACE} namespace.\n`
+    : 'No resources found\n'
 
 /** The named object; else those whose names begin so, as kubectl does; without a name all. */
 async function objectsOf(client: Client, target: Target, flags: DescribeFlags): Promise<readonly MctlObject[]> {
-  const ref = refOf(target.kind, target.name ?? '', flags.namespace)
-  const { items } = await client.list({
-    kind: target.kind,
-    ...(ref.namespace === '' ? {} : { namespace: ref.namespace }),
-  })
-  const exact = items.filter((item) => item.metadata.name === target.name)
-  if (target.name === undefined) return items
-  if (exact.length > 0) return exact
-  const byPrefix = items.filter((item) => item.metadata.name.startsWith(target.name as string))
-  // Asks for the very name so that the server's own NotFound is what the user reads.
-  return byPrefix.length > 0 ? byPrefix : [(await client.get({ ref })).object]
+  const { kind, name } = target
+  const ref = refOf(kind, name ?? '', flags.namespace)
+  const list = async () => {
+    const { items } = await client.list({
+      kind,
+      ...(ref.namespace === '' ? {} : { namespace: ref.namespace }),
+      ...(flags.selector === undefined ? {} : { labelSelector: flags.selector }),
+    })
+    return items
+  }
+  if (name === undefined) return list()
+  try {
+    return [(await client.get({ ref })).object]
+  } catch (error) {
+    if (!isOpError(error, 'NotFound')) throw error
+    const byPrefix = (await list()).filter((item) => item.metadata.name.startsWith(name))
+    if (byPrefix.length === 0) throw error
+    return byPrefix
+  }
 }
 
 async function describeOne(client: Client, object: MctlObject, flags: DescribeFlags): Promise<string> {
-  const sections = [fields(headOf(object)), await bodyOf(client, object), conditionsOf(object)]
-  if (flags.showEvents !== false) sections.push(await eventsOf(client, object))
-  return sections.filter((text) => text !== '').join('')
+  const blocks = [fields(headOf(object)), ...(await bodyOf(client, object)), ...whyNot(object), conditionsOf(object)]
+  if (flags.showEvents !== false && object.kind !== 'Event') blocks.push(await eventsOf(client, object))
+  return renderBlocks(blocks)
 }
 
-function headOf(object: MctlObject): readonly (readonly [string, string])[] {
+function headOf(object: MctlObject): readonly Entry[] {
   const { name, namespace, labels, annotations, creationTimestamp, deletionTimestamp, generation } = object.metadata
   return [
     ['Name', name],
@@ -67,39 +96,79 @@ const pairs = (map: Readonly<Record<string, string>> | undefined) =>
     .map(([key, value]) => `${key}=${value}`)
     .join(', ') || '<none>'
 
-async function bodyOf(client: Client, object: MctlObject): Promise<string> {
+async function bodyOf(client: Client, object: MctlObject): Promise<readonly Block[]> {
   switch (object.kind as KindName) {
     case 'Node':
       return describeNode(client, object)
+    case 'Model':
+      return describeModel(object)
     case 'ModelDeployment':
       return describeDeployment(client, object)
     case 'ShardGroup':
-      return describeGroup(object)
+      return describeGroup(client, object)
     case 'Shard':
       return describeShard(object)
-    default: {
+    case 'Revision':
+    case 'Event': {
       const { apiVersion: _v, kind: _k, metadata: _m, ...rest } = object as MctlObject & Record<string, unknown>
-      return stringify(rest, { lineWidth: 0 })
+      return Object.entries(rest).map(([key, value]) => entryOf(titled(key), value))
     }
   }
 }
 
-function conditionsOf(object: MctlObject): string {
-  const conditions = (object.status as { conditions?: readonly Condition[] } | undefined)?.conditions ?? []
+const titled = (key: string) => key.slice(0, 1).toUpperCase() + key.slice(1)
+
+const entryOf = (title: string, value: unknown): Block =>
+  typeof value === 'object' && value !== null
+    ? listing(title, render(value, 'yaml').trimEnd().split('\n'))
+    : fields([[title, String(value)]])
+
+const conditionsIn = (object: MctlObject): readonly Condition[] =>
+  (object.status as { conditions?: readonly Condition[] } | undefined)?.conditions ?? []
+
+/** A message that is longer is told clause by clause before the table. */
+const CELL_CHARACTERS = 160
+
+/** Conditions that say more than a table's cell can hold; what one has said, no other repeats. */
+function whyNot(object: MctlObject): readonly Block[] {
+  const told: string[] = []
+  return conditionsIn(object).flatMap(({ type, message }) => {
+    const lines = clauses(message)
+    if (message.length <= CELL_CHARACTERS || lines.length === 1 || told.some((earlier) => message.includes(earlier)))
+      return []
+    told.push(message)
+    return [listing(`What ${type} says`, lines)]
+  })
+}
+
+/** Ready stands last, as in kubectl. */
+function conditionsOf(object: MctlObject): Block {
+  const conditions = conditionsIn(object)
+  const isReady = ({ type }: Condition) => type === 'Ready'
   return section(
     'Conditions',
     ['TYPE', 'STATUS', 'SINCE', 'REASON', 'MESSAGE'],
-    conditions.map((c) => [c.type, c.status, c.lastTransitionTime, c.reason, c.message]),
+    [...conditions.filter((c) => !isReady(c)), ...conditions.filter(isReady)].map((c) => [
+      c.type,
+      c.status,
+      c.lastTransitionTime,
+      c.reason,
+      shortened(c.message),
+    ]),
   )
 }
 
-async function eventsOf(client: Client, object: MctlObject): Promise<string> {
+function shortened(message: string): string {
+  const [first = '', ...others] = clauses(message)
+  return message.length <= CELL_CHARACTERS || others.length === 0 ? clauses(message).join('; ') : `${first}; …`
+}
+
+async function eventsOf(client: Client, object: MctlObject): Promise<Block> {
   const reply = await client.list({
     kind: 'Event',
     table: true,
     fieldSelector: `involvedObject.uid=${object.metadata.uid}`,
   })
-  if (reply.items.length === 0) return 'Events:   <none>\n'
-  const rows = reply.rows?.map((row) => row.cells) ?? []
-  return `Events:\n${eventTable(reply.columns ?? [], rows, true).replace(/^(?=.)/gm, '  ')}`
+  const table = reply.items.length === 0 ? '' : eventTable(reply, {})
+  return { shape: 'Table', title: 'Events', table, none: true }
 }

@@ -1,6 +1,8 @@
 /** How an error is told and what the command exits with: kubectl's sentences, so that scripts carry over. */
+import { causeText } from '../api/causes.ts'
 import type { OpError } from '../lib/errors.ts'
 import { isOpError, messageOf } from '../lib/errors.ts'
+import type { Cli } from './context.ts'
 import { CliError } from './context.ts'
 
 export interface Failure {
@@ -8,16 +10,59 @@ export interface Failure {
   readonly exitCode: number
 }
 
-export function failureOf(error: unknown): Failure {
+const NO_CONNECTION = 'Unable to connect to the server'
+const CONNECTION_LOST = 'the connection to the server was lost'
+/** As a shell says it of a command that was ended by Ctrl-C. */
+const INTERRUPTED = 130
+
+/** `during`, such as `error when deleting "a.yaml"`, says which of several things failed. */
+export function failureOf(error: unknown, during?: string): Failure {
   if (error instanceof CliError) return { text: `error: ${error.message}`, exitCode: error.exitCode }
   if (!isOpError(error)) return { text: `error: ${messageOf(error)}`, exitCode: 1 }
-  return { text: opErrorText(error), exitCode: 1 }
+  if (error.code === 'Cancelled') return { text: '', exitCode: INTERRUPTED }
+  return { text: opErrorText(error, during), exitCode: 1 }
 }
 
-function opErrorText(error: OpError): string {
-  if (error.message.startsWith('Unable to connect to the server'))
-    return `${error.message}\nIs it running there? \`mctl dev\` starts one; --server or MCTL_SERVER names another address.`
-  // The server's text of an Invalid already says what is invalid; the causes follow, one a line when there are several.
-  if (error.code === 'Invalid') return error.message
-  return `Error from server (${error.code}): ${error.message}`
+function opErrorText(error: OpError, during: string | undefined): string {
+  const { code, message, causes } = error
+  if (message.startsWith(NO_CONNECTION))
+    return `${message}\nIs it running there? \`mctl dev\` starts one; --server or MCTL_SERVER names another address.`
+  if (message.startsWith(CONNECTION_LOST)) return `error: ${message}; try again`
+  const [, kind, name] = /^(\w+)(?:\.[\w.]+)? "([^"]*)" is invalid/.exec(message) ?? []
+  if (code === 'Invalid' && kind !== undefined && causes.length > 0)
+    return withCauses(`The ${kind} "${name ?? ''}" is invalid: `, causes.map(causeText))
+  return `Error from server (${code}): ${during === undefined ? '' : `${during}: `}${message}`
+}
+
+/** The server cannot be reached, or no more: whatever is asked next fails alike. */
+const isLoss = (error: unknown): boolean =>
+  isOpError(error) && (error.message.startsWith(NO_CONNECTION) || error.message.startsWith(CONNECTION_LOST))
+
+const withCauses = (head: string, texts: readonly string[]): string =>
+  texts.length === 1 ? head + (texts[0] ?? '') : [head, ...texts.map((text) => `* ${text}`)].join('\n')
+
+/** Does all of it, whatever fails on the way; tells each failure where it happens. Resolves with the exit code. */
+export class Failures {
+  readonly #cli: Cli
+  exitCode = 0
+
+  constructor(cli: Cli) {
+    this.#cli = cli
+  }
+
+  /** The value, or undefined when it failed. What would fail for every other one as well is thrown on. */
+  async attempt<T>(run: () => Promise<T>, during?: string): Promise<T | undefined> {
+    try {
+      return await run()
+    } catch (error) {
+      if (isOpError(error, 'Cancelled') || isLoss(error)) throw error
+      tell(this.#cli, failureOf(error, during))
+      this.exitCode = 1
+      return undefined
+    }
+  }
+}
+
+export function tell(cli: Cli, failure: Failure): void {
+  if (failure.text !== '') cli.terminal.err(`${failure.text}\n`)
 }

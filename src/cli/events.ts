@@ -1,9 +1,14 @@
 /** `mctl events`: what happened, oldest first, of all or of one object. */
+import type { MctlObject } from '../api/meta.ts'
+import { DEFAULT_NAMESPACE } from '../api/meta.ts'
 import type { Event } from '../api/records.ts'
+import type { ListReply } from '../rpc/messages.ts'
 import type { Cli } from './context.ts'
-import { CliError, targetsOf, withClient } from './context.ts'
-import { get } from './get.ts'
+import { CliError, withClient } from './context.ts'
+import { byTime, selectionOf, viewOf } from './get.ts'
 import { formatTable } from './table.ts'
+import { targetsOf } from './targets.ts'
+import { watch } from './watch.ts'
 
 export interface EventsFlags {
   readonly server?: string
@@ -16,51 +21,48 @@ export interface EventsFlags {
 }
 
 export async function events(cli: Cli, flags: EventsFlags): Promise<number> {
-  const selector = flags.for === undefined ? undefined : objectSelector(flags.for)
-  if (flags.watch)
-    return get(cli, ['events'], { ...flags, ...(selector === undefined ? {} : { fieldSelector: selector }) })
+  const shows = typeFilter(flags.types)
+  const selected = { ...flags, ...(flags.for === undefined ? {} : { fieldSelector: objectSelector(flags.for) }) }
   return withClient(cli, flags.server, async (client) => {
-    const types = flags.types?.split(',').map((type) => type.toLowerCase())
-    const namespace = flags.namespace ?? 'default'
-    const reply = await client.list({
-      kind: 'Event',
-      table: true,
-      ...(flags.allNamespaces ? {} : { namespace }),
-      ...(selector === undefined ? {} : { fieldSelector: selector }),
-    })
-    const shown = (reply.items as readonly Event[])
-      .map((event, i) => ({ event, cells: reply.rows?.[i]?.cells ?? [] }))
-      .filter(({ event }) => types === undefined || types.includes(event.type.toLowerCase()))
-      .sort((a, b) =>
-        a.event.lastTimestamp < b.event.lastTimestamp ? -1 : a.event.lastTimestamp > b.event.lastTimestamp ? 1 : 0,
-      )
-    if (shown.length === 0)
-      cli.terminal.err(flags.allNamespaces ? 'No events found.\n' : `No events found in ${namespace} namespace.\n`)
-    else
-      cli.terminal.out(
-        eventTable(
-          reply.columns ?? [],
-          shown.map(({ cells }) => cells),
-          flags.headers !== false,
-        ),
-      )
+    if (flags.watch) return watch(cli, client, [{ kind: 'Event', name: undefined }], selected, shows)
+    const reply = await client.list({ ...selectionOf('Event', selected), table: true })
+    const shown = {
+      ...reply,
+      items: reply.items.filter(shows),
+      rows: (reply.rows ?? []).filter((_, i) => shows(reply.items[i] as MctlObject)),
+    }
+    if (shown.items.length === 0) cli.terminal.err(noneText(flags))
+    else cli.terminal.out(eventTable(shown, flags))
     return 0
   })
 }
 
-/** Only the default columns: the message is last and may be as long as it likes. */
+const noneText = (flags: EventsFlags) =>
+  flags.allNamespaces ? 'No events found.\n' : `No events found in ${flags.namespace ?? DEFAULT_NAMESPACE} namespace.\n`
+
+/** Oldest first. Only the default columns: the message is last and may be as long as it likes. */
 export function eventTable(
-  columns: readonly { name: string; priority: number }[],
-  rows: readonly (readonly string[])[],
-  header: boolean,
+  reply: Pick<ListReply, 'items' | 'rows' | 'columns'>,
+  flags: Pick<EventsFlags, 'allNamespaces' | 'headers'>,
 ): string {
-  const shown = columns.flatMap((column, i) => (column.priority === 0 ? [i] : []))
-  const pick = (cells: readonly string[]) => shown.map((i) => cells[i] ?? '')
-  return formatTable(header ? pick(columns.map((c) => c.name)) : undefined, rows.map(pick))
+  const sorted = byTime(reply)
+  const view = viewOf('Event', reply.columns ?? [], flags)
+  const rows = sorted.items.map((item, i) => view.cells(item, sorted.rows?.[i]))
+  return formatTable(flags.headers === false ? undefined : view.header, rows)
+}
+
+const eventTypes = ['normal', 'warning']
+
+function typeFilter(text: string | undefined): (object: MctlObject) => boolean {
+  if (text === undefined) return () => true
+  const types = text.split(',').map((type) => type.trim().toLowerCase())
+  if (types.some((type) => !eventTypes.includes(type)))
+    throw new CliError(`valid --types are Normal and Warning, not "${text}"`)
+  return (object) => types.includes((object as Event).type.toLowerCase())
 }
 
 function objectSelector(word: string): string {
-  const [target] = targetsOf([word])
-  if (target?.name === undefined) throw new CliError('--for must be in TYPE/NAME form')
+  const [target] = word.includes('/') ? targetsOf([word], 'events') : []
+  if (target?.name === undefined) throw new CliError('--for must be in resource/name form')
   return `involvedObject.kind=${target.kind},involvedObject.name=${target.name}`
 }

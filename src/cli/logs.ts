@@ -1,8 +1,13 @@
 /** `mctl logs`: the engine's log of a shard, or of every shard of a group or deployment, over the agent's session. */
 import type { Shard } from '../api/shard.ts'
 import type { Client } from '../rpc/messages.ts'
-import type { Cli, Target } from './context.ts'
-import { CliError, refOf, targetsOf, withClient } from './context.ts'
+import { kinds } from '../api/kinds.ts'
+import { isOpError } from '../lib/errors.ts'
+import type { Cli } from './context.ts'
+import { CliError, withClient } from './context.ts'
+import { Failures } from './errors.ts'
+import type { Target } from './targets.ts'
+import { refOf, targetsOf } from './targets.ts'
 
 export interface LogsFlags {
   readonly server?: string
@@ -14,39 +19,67 @@ export interface LogsFlags {
 }
 
 export async function logs(cli: Cli, words: readonly string[], flags: LogsFlags): Promise<number> {
-  const tail = flags.tail === undefined || flags.tail === '-1' ? undefined : Number(flags.tail)
-  if (tail !== undefined && (!Number.isInteger(tail) || tail < 0))
-    throw new CliError(`--tail must be greater than or equal to -1, not "${flags.tail}"`)
-  // A word alone names a shard, as it names a pod in kubectl.
-  const [target] = targetsOf(words.length === 1 && !words[0]?.includes('/') ? ['shard', ...words] : words)
+  const tail = tailOf(flags.tail)
+  const target = targetOf(words)
   return withClient(cli, flags.server, async (client) => {
     const shards = await shardsOf(client, target, flags)
     const prefix = flags.prefix === true || shards.length > 1
-    await Promise.all(shards.map((shard) => copy(cli, client, shard, { prefix, tail, flags })))
-    return 0
+    const failures = new Failures(cli)
+    const copyOne = (shard: ShardRef) => {
+      const during = shards.length > 1 ? `log of ${shard.name}` : undefined
+      return failures.attempt(() => copy(cli, client, shard, { prefix, tail, flags }), during)
+    }
+    // A log that goes on is read beside the others; logs that end come one after the other, so that they can be read.
+    if (flags.follow) await Promise.all(shards.map(copyOne))
+    else for (const shard of shards) await copyOne(shard)
+    return failures.exitCode
   })
 }
 
-async function shardsOf(
-  client: Client,
-  target: Target | undefined,
-  flags: LogsFlags,
-): Promise<readonly { namespace: string; name: string }[]> {
+function tailOf(text: string | undefined): number | undefined {
+  if (text === undefined || text === '-1') return undefined
+  const tail = Number(text)
+  if (text.trim() === '' || !Number.isInteger(tail) || tail < 0)
+    throw new CliError(`--tail must be greater than or equal to -1, not "${text}"`)
+  return tail
+}
+
+/** A word alone names a shard, as it names a pod in kubectl. */
+function targetOf(words: readonly string[]): Target {
+  const [target, ...others] =
+    words.length === 0
+      ? []
+      : targetsOf(words.length === 1 && !words[0]?.includes('/') ? ['shard', ...words] : words, 'logs')
   if (target?.name === undefined)
-    throw new CliError('expected the name of a shard, or TYPE/NAME with a shardgroup or modeldeployment')
-  const ref = refOf(target.kind, target.name, flags.namespace)
+    throw new CliError(
+      "expected 'logs [-f] [-p] (SHARD | TYPE/NAME)'.\nSHARD or TYPE/NAME is a required argument for the logs command\nSee 'mctl logs --help' for help and examples",
+    )
+  if (others.length > 0) throw new CliError('only one SHARD or TYPE/NAME is allowed')
+  return target
+}
+
+interface ShardRef {
+  readonly namespace: string
+  readonly name: string
+}
+
+async function shardsOf(client: Client, target: Target, flags: LogsFlags): Promise<readonly ShardRef[]> {
+  const ref = refOf(target.kind, target.name ?? '', flags.namespace)
   if (target.kind === 'Shard') return [ref]
   const field = { ShardGroup: 'spec.group', ModelDeployment: 'spec.deployment' }[target.kind as string]
-  if (field === undefined) throw new CliError(`cannot get the logs from ${target.kind}: only shards write logs`)
+  if (field === undefined)
+    throw new CliError(
+      `cannot get the logs of a ${kinds[target.kind].singular}: give a shard, a shardgroup or a modeldeployment`,
+    )
   await client.get({ ref })
   const { items } = await client.list({
     kind: 'Shard',
     namespace: ref.namespace,
-    fieldSelector: `${field}=${target.name}`,
+    fieldSelector: `${field}=${ref.name}`,
   })
   if (items.length === 0)
     throw new CliError(
-      `${target.kind} "${target.name}" has no shards now: \`mctl describe ${target.kind.toLowerCase()} ${target.name}\` says why`,
+      `${kinds[target.kind].singular} "${ref.name}" has no shards now: \`mctl describe ${kinds[target.kind].singular} ${ref.name}\` says why`,
     )
   return (items as readonly Shard[]).map((shard) => ({ namespace: ref.namespace, name: shard.metadata.name }))
 }
@@ -57,12 +90,7 @@ interface CopyOptions {
   readonly flags: LogsFlags
 }
 
-async function copy(
-  cli: Cli,
-  client: Client,
-  shard: { namespace: string; name: string },
-  options: CopyOptions,
-): Promise<void> {
+async function copy(cli: Cli, client: Client, shard: ShardRef, options: CopyOptions): Promise<void> {
   const { follow, previous } = options.flags
   const request = {
     namespace: shard.namespace,
@@ -72,8 +100,13 @@ async function copy(
     ...(options.tail === undefined ? {} : { tail: options.tail }),
   }
   const mark = options.prefix ? `[${shard.name}] ` : ''
-  for await (const chunk of client.logs(request, { signal: cli.signal })) {
-    const text = chunk.text.endsWith('\n') ? chunk.text : `${chunk.text}\n`
-    cli.terminal.out(mark === '' ? text : text.replace(/^(?=.)/gm, mark))
+  try {
+    for await (const chunk of client.logs(request, { signal: cli.signal })) {
+      const text = chunk.text.endsWith('\n') ? chunk.text : `${chunk.text}\n`
+      cli.terminal.out(mark === '' ? text : text.replace(/^(?=.)/gm, mark))
+    }
+  } catch (error) {
+    // Ctrl-C is how `-f` ends.
+    if (!(cli.signal.aborted && isOpError(error, 'Cancelled'))) throw error
   }
 }

@@ -9,7 +9,7 @@ import { planReport } from '../planner/report.ts'
 import type { Cli } from './context.ts'
 import { CliError, withClient } from './context.ts'
 import { readValidManifests } from './files.ts'
-import { render } from './get.ts'
+import { render } from './render.ts'
 import { printPlan } from './planprint.ts'
 
 export interface PlanFlags {
@@ -24,7 +24,9 @@ export interface PlanFlags {
 export async function plan(cli: Cli, flags: PlanFlags): Promise<number> {
   if (flags.filename === undefined) throw new CliError('must specify -f FILE with the ModelDeployments to plan')
   if (flags.output !== undefined && !['json', 'yaml', 'wide'].includes(flags.output))
-    throw new CliError(`unknown output format "${flags.output}"; use json, yaml or wide`)
+    throw new CliError(
+      `unable to match a printer suitable for the output format "${flags.output}", allowed formats are: json,yaml,wide`,
+    )
   const manifests = (await readValidManifests(cli, flags.filename, flags.recursive === true)).map((m) =>
     applyDefaults(m.manifest),
   )

@@ -16,14 +16,15 @@ export function printPlan(terminal: Terminal, report: PlanReport, wide: boolean)
         placed.flatMap((item) => rowsOf(item, wide)),
       ),
     )
-  for (const item of report.items) terminal.out(`\n${explain(item).join('\n')}\n`)
+  const texts = report.items.map((item) => `${explain(item).join('\n')}\n`)
+  terminal.out((placed.length > 0 ? '\n' : '') + texts.join('\n'))
 }
 
 function rowsOf(item: PlanItem, wide: boolean): string[][] {
   return item.replicas.flatMap((replica, r) =>
     replica.ranks.map((rank, i) => {
       const parts = [formatBytes(rank.parts.weights), formatBytes(rank.parts.kv), formatBytes(rank.parts.runtime)]
-      const speed = i === 0 ? (item.predicted?.decodeTokensPerSecond.toFixed(1) ?? '<unknown>') : ''
+      const speed = i === 0 ? known(item.predicted?.decodeTokensPerSecond, 1) : ''
       return [
         item.name,
         String(r),
@@ -41,27 +42,45 @@ function rowsOf(item: PlanItem, wide: boolean): string[][] {
 }
 
 function explain(item: PlanItem): string[] {
-  const lines = [item.schedulable ? `${item.name}: fits.` : `${item.name}: does not fit. ${item.message ?? ''}`.trim()]
+  const lines = [headOf(item)]
   const list = (title: string, texts: readonly string[]) => {
     if (texts.length > 0) lines.push(`  ${title}`, ...texts.map((text) => `    ${text}`))
   }
   list('Why:', item.why)
   if (item.predicted !== undefined && item.schedulable) list('Predicted:', [predictedText(item.predicted)])
   list(
-    'Refused:',
-    item.refusals.map((r) => `${r.node === '' ? '' : `${r.node}: `}${r.message}`),
+    item.schedulable ? 'One node is not enough:' : 'Refused:',
+    item.refusals
+      .filter((r) => r.message !== item.message)
+      .map((r) => `${r.node === '' ? '' : `${r.node}: `}${r.message}`),
   )
   list(
     'Not chosen:',
-    item.alternatives.map(
-      (a) =>
-        `${a.strategy} ${a.degree}${a.decodeTokensPerSecond === undefined ? '' : ` (${a.decodeTokensPerSecond.toFixed(1)} tokens/s)`}: ${a.reason}`,
-    ),
+    item.alternatives.map((a) => `${a.strategy} ${a.degree}${speedOf(a)}: ${a.reason}`),
   )
   list('What would fit:', item.hints)
   return lines
 }
 
+function headOf({ name, schedulable, message = '' }: PlanItem): string {
+  if (schedulable) return `${name}: fits.`
+  // Without a shape nothing is known, least of all that it does not fit.
+  const verdict = message.startsWith('ModelShapePending') ? 'cannot be planned yet' : 'does not fit'
+  return `${name}: ${verdict}. ${message}`.trim()
+}
+
+/** A predicted 0 says that the chip is not in the table: nothing is known, least of all that it stands still. */
+const isKnown = (value: number | undefined): value is number => value !== undefined && value > 0
+
+const known = (value: number | undefined, digits: number): string =>
+  isKnown(value) ? value.toFixed(digits) : '<unknown>'
+
+export const speedText = (tokensPerSecond: number | undefined): string => `${known(tokensPerSecond, 1)} tokens/s`
+
+/** Most reasons name the speed themselves. */
+const speedOf = ({ decodeTokensPerSecond, reason }: PlanItem['alternatives'][number]): string =>
+  isKnown(decodeTokensPerSecond) && !reason.includes('tokens/s') ? ` (${speedText(decodeTokensPerSecond)})` : ''
+
 const predictedText = (p: NonNullable<PlanItem['predicted']>) =>
-  `${p.decodeTokensPerSecond.toFixed(1)} tokens/s one stream, ${p.aggregateTokensPerSecond.toFixed(1)} in all; ` +
-  `prompt ${p.prefillTokensPerSecond.toFixed(0)} tokens/s, first token after ${p.timeToFirstTokenSeconds.toFixed(1)} s at full context`
+  `${speedText(p.decodeTokensPerSecond)} one stream, ${known(p.aggregateTokensPerSecond, 1)} in all; ` +
+  `prompt ${known(p.prefillTokensPerSecond, 0)} tokens/s, first token after ${known(p.timeToFirstTokenSeconds, 1)} s at full context`

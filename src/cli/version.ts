@@ -1,7 +1,7 @@
 /** `mctl version`: this program's version and the server's. */
 import type { Cli } from './context.ts'
-import { withClient } from './context.ts'
-import { render } from './get.ts'
+import { CliError, withClient } from './context.ts'
+import { render } from './render.ts'
 
 export interface VersionFlags {
   readonly server?: string
@@ -10,14 +10,12 @@ export interface VersionFlags {
 }
 
 export async function version(cli: Cli, flags: VersionFlags): Promise<number> {
+  if (flags.output !== undefined && flags.output !== 'json' && flags.output !== 'yaml')
+    throw new CliError("--output must be 'yaml' or 'json'")
   const ours = { clientVersion: cli.version }
-  const facts = flags.client
-    ? ours
-    : { ...ours, ...(await withClient(cli, flags.server, (client) => client.version({}))) }
-  if (flags.output !== undefined) cli.terminal.out(render(facts, flags.output))
-  else {
-    cli.terminal.out(`Client Version: ${facts.clientVersion}\n`)
-    if ('serverVersion' in facts) cli.terminal.out(`Server Version: ${String(facts.serverVersion)}\n`)
-  }
+  if (flags.output === undefined) cli.terminal.out(`Client Version: ${ours.clientVersion}\n`)
+  const theirs = flags.client ? undefined : await withClient(cli, flags.server, (client) => client.version({}))
+  if (flags.output !== undefined) cli.terminal.out(render({ ...ours, ...theirs }, flags.output))
+  else if (theirs !== undefined) cli.terminal.out(`Server Version: ${theirs.serverVersion}\n`)
   return 0
 }

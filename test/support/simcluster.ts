@@ -7,7 +7,9 @@ import { fixedShelf } from '../../agent/models.ts'
 import type { AgentRecord } from '../../agent/record.ts'
 import { memoryRecord } from '../../agent/record.ts'
 import { API_VERSION } from '../../src/api/meta.ts'
+import { planLive } from '../../src/bin/planlive.ts'
 import type { Clock, Timer } from '../../src/lib/clock.ts'
+import { parseBytes } from '../../src/lib/quantity.ts'
 import { silentLogger } from '../../src/lib/log.ts'
 import type { Logger } from '../../src/lib/log.ts'
 import type { Controller } from '../../src/controllers/controller.ts'
@@ -100,7 +102,7 @@ export class SimCluster {
     this.random = new SeededRandom(options.seed)
     this.network = createNetwork(clock, this.random)
     this.ring = new SimRing(clock, this.random)
-    this.user = this.#client('user', { user: 'user' })
+    this.user = this.person('user')
     options.nodes.forEach((name, i) => {
       this.machines.set(name, new SimMachine(name, this.ring, 1_000 * (i + 1)))
       this.#records.set(name, memoryRecord())
@@ -138,7 +140,7 @@ export class SimCluster {
     const handlers = makeHandlers({
       ...doors,
       sessions,
-      planReport: () => ({}),
+      planReport: (request, snapshot) => planLive(request, snapshot, sessions.headroomBytes()),
       serverVersion: 'sim',
       gatewayUrl: () => undefined,
     })
@@ -171,7 +173,7 @@ export class SimCluster {
     if (this.#agents.has(name)) return
     const clock = new MortalClock(this.clock)
     const client = this.#client(name, { user: `system:node:${name}`, node: name })
-    const memoryBytes = 16 * 2 ** 30
+    const memoryBytes = parseBytes(this.#options.memory ?? '16Gi')
     const agent = new Agent(
       {
         client,
@@ -213,6 +215,11 @@ export class SimCluster {
 
   // ---- what a person does
 
+  /** A client of a person's own: closing it breaks nobody else's calls. */
+  person(user: string): Client {
+    return this.#client('user', { user })
+  }
+
   async apply(kind: string, name: string, spec: object): Promise<void> {
     const object = { apiVersion: API_VERSION, kind, metadata: { name }, spec }
     await this.#whileServerRuns(() => this.user.apply({ object, force: true, options: { fieldManager: 'user' } }))
@@ -244,10 +251,12 @@ export class SimCluster {
       return this.#server.handlers
     }
     const door = new Proxy({} as Handlers, {
-      get: (_, call: keyof Handlers) => {
-        const handlers = now()
-        return (handlers[call] as (...args: unknown[]) => unknown).bind(handlers)
-      },
+      get:
+        (_, call: keyof Handlers) =>
+        (...args: unknown[]) => {
+          const handlers = now()
+          return (handlers[call] as (...args: unknown[]) => unknown).apply(handlers, args)
+        },
     })
     return memoryClient(door, { identity, clock: this.clock, fault: this.network.link(link) })
   }

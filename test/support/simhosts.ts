@@ -58,6 +58,8 @@ export class SimMachine {
   readonly #ring: SimRing
   readonly #handles = new Map<string, Handle>()
   readonly #listeners = new Set<(uid: string) => void>()
+  /** Engine logs by shard name: they outlive their shards. */
+  readonly #logs = new Map<string, SimLog>()
   #nextPid: number
   #nextPort = 20_000
 
@@ -124,6 +126,9 @@ export class SimMachine {
     }
     const process: SimProcess = { shard, machine: this, state, hung: false, timers: [] }
     handle.process = process
+    this.#logs.set(shard.metadata.name, new SimLog(uid))
+    const { rank, worldSize, stage } = shard.spec
+    this.#write(process, `rank ${rank} of ${worldSize} starts, layers ${stage[0]} to ${stage[1]}`)
     this.#ring.onStart(this)
     this.#tell(uid)
     this.#join(process)
@@ -150,6 +155,11 @@ export class SimMachine {
   kill(process: SimProcess): void {
     const message = 'the engine was killed by SIGKILL'
     this.#end(process, { reason: 'EngineCrashed', signal: 'SIGKILL', message })
+  }
+
+  log(uid: string, name: string): SimLog | undefined {
+    const log = this.#logs.get(name)
+    return uid === '' || log?.shardUid === uid ? log : undefined
   }
 
   onChange(listener: (uid: string) => void): () => void {
@@ -189,6 +199,7 @@ export class SimMachine {
   #ready(process: SimProcess): void {
     if (process.state.phase !== 'Loading') return
     for (const timer of process.timers.splice(0)) timer.cancel()
+    this.#write(process, `rank ${process.shard.spec.rank} is ready`)
     this.#become(process, { phase: 'Ready' })
   }
 
@@ -203,6 +214,7 @@ export class SimMachine {
     for (const timer of process.timers.splice(0)) timer.cancel()
     const gang = this.#ring.gangOf(process)
     gang.delete(process)
+    if (exit.code !== undefined) this.#write(process, exit.message)
     this.#become(process, { phase: 'Exited', exit: { ...exit, atMs: clock.nowMs() } })
     for (const peer of gang) peer.machine.#losePeer(peer)
   }
@@ -214,13 +226,54 @@ export class SimMachine {
     process.timers.push(this.#ring.clock.after(20, () => this.#end(process, exit)))
   }
 
+  /** As a shardhost does: into the log, and the last lines into the state that is told next. */
+  #write(process: SimProcess, line: string): void {
+    this.#logs.get(process.shard.metadata.name)?.write(line)
+    process.state = { ...process.state, lastLogLines: [...process.state.lastLogLines, line].slice(-10) }
+  }
+
   #become(process: SimProcess, changes: Partial<HostState>): void {
+    if (changes.phase === 'Exited') this.#logs.get(process.shard.metadata.name)?.end()
     process.state = { ...process.state, ...changes }
     this.#tell(process.shard.metadata.uid)
   }
 
   #tell(uid: string): void {
     for (const listener of [...this.#listeners]) listener(uid)
+  }
+}
+
+/** What one engine wrote. */
+class SimLog {
+  readonly shardUid: string
+  readonly lines: string[] = []
+  ended = false
+  #wakes: (() => void)[] = []
+
+  constructor(shardUid: string) {
+    this.shardUid = shardUid
+  }
+
+  write(line: string): void {
+    this.lines.push(line)
+    this.#wake()
+  }
+
+  end(): void {
+    this.ended = true
+    this.#wake()
+  }
+
+  /** Resolves at the next line, the end, or when the signal aborts. */
+  change(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wakes.push(resolve)
+      signal.addEventListener('abort', () => resolve(), { once: true })
+    })
+  }
+
+  #wake(): void {
+    for (const wake of this.#wakes.splice(0)) wake()
   }
 }
 
@@ -273,9 +326,19 @@ class SimHosts implements Hosts {
     return off
   }
 
-  async *readLog(): AsyncGenerator<string> {
-    await Promise.resolve()
-    yield* []
+  async *readLog(
+    uid: string,
+    name: string,
+    { tail, follow, signal }: { tail?: number; follow: boolean; signal: AbortSignal },
+  ): AsyncGenerator<string> {
+    const log = this.#machine.log(uid, name)
+    if (log === undefined) throw new OpError('NotFound', `node ${this.#machine.name} has no log of shard ${name}`)
+    let next = tail === undefined ? 0 : Math.max(0, log.lines.length - tail)
+    for (;;) {
+      for (; next < log.lines.length; next++) yield log.lines[next] ?? ''
+      if (!follow || log.ended || signal.aborted || this.#closed) return
+      await log.change(signal)
+    }
   }
 
   close(): void {

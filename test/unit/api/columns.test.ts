@@ -81,6 +81,8 @@ describe('nodes', () => {
     expect(rowMap(node({ status: { conditions }, spec: { unschedulable: true } }))).toMatchObject({
       STATUS: 'NotReady,SchedulingDisabled',
     })
+    const silent = [{ type: 'Ready', status: 'Unknown' }]
+    expect(rowMap(node({ status: { conditions: silent } }))['STATUS']).toBe('NotReady')
     expect(rowMap(node({ status }, { deletionTimestamp: '2026-03-01T12:00:00Z' }))['STATUS']).toBe('Ready,Terminating')
   })
   test('the mark of a laboratory stands at the chip, not at the status', () => {

@@ -1,0 +1,104 @@
+/** `mctl describe node`: what the Mac is, its memory term by term, and who has bound which part of it. */
+import { allocatableBytes, defaultGpuMemoryBytes, systemReserveBytes } from '../api/hardware.ts'
+import type { MctlObject } from '../api/meta.ts'
+import type { Node } from '../api/node.ts'
+import type { Shard } from '../api/shard.ts'
+import type { ShardGroup } from '../api/shardgroup.ts'
+import { formatBytes, parseBytes } from '../lib/quantity.ts'
+import { claims } from '../planner/ledger.ts'
+import type { Client } from '../rpc/messages.ts'
+import type { Block } from './describetext.ts'
+import { fields, listing, section } from './describetext.ts'
+import { formatTable } from './table.ts'
+
+export async function describeNode(client: Client, object: MctlObject): Promise<readonly Block[]> {
+  const node = object as Node
+  const { status } = node
+  const [groups, shards] = await Promise.all([client.list({ kind: 'ShardGroup' }), client.list({ kind: 'Shard' })])
+  return [
+    machineOf(node),
+    memoryOf(node),
+    boundBy(node, groups.items as readonly ShardGroup[], shards.items as readonly Shard[]),
+    section(
+      'Engines',
+      ['NAME', 'VERSION', 'BUILD', 'TRANSPORTS'],
+      (status?.engines ?? []).map((e) => [e.name, e.version, e.build ?? '<none>', e.transports.join(',')]),
+    ),
+    section(
+      'Models',
+      ['SOURCE', 'STATE', 'SIZE', 'DIGEST'],
+      (status?.models ?? []).map((m) => [
+        m.source,
+        m.state,
+        m.sizeBytes === undefined ? '<unknown>' : formatBytes(m.sizeBytes),
+        m.digest?.slice(0, 19) ?? '<unknown>',
+      ]),
+    ),
+    section(
+      'Links',
+      ['PEER', 'TYPE', 'TRANSPORT', 'ADDRESS'],
+      (status?.links ?? []).map((l) => [l.peer, l.type, l.transport, l.peerAddress ?? '<none>']),
+    ),
+  ]
+}
+
+function machineOf({ spec, status }: Node): Block {
+  const facts = status?.nodeInfo
+  const cores = facts?.gpuCores === undefined ? '' : `, ${facts.gpuCores} GPU cores`
+  const taints = spec.taints.map((t) => `${t.key}${t.value === undefined ? '' : `=${t.value}`}:${t.effect}`)
+  const os = facts?.osVersion === undefined ? undefined : `OS ${facts.osVersion}`
+  return fields([
+    ['Schedulable', spec.unschedulable ? 'no (cordoned)' : 'yes'],
+    ['Taints', taints.join(', ') || '<none>'],
+    [
+      'Chip',
+      facts === undefined ? '<unknown>' : `${facts.chip}${cores}${facts.simulated ? ' (simulated figures)' : ''}`,
+    ],
+    ['Machine', [facts?.hardwareModel, os].filter(Boolean).join(', ') || '<unknown>'],
+    ['Agent', facts?.agentVersion ?? '<unknown>'],
+    ['Address', status?.addresses?.map((a) => a.address).join(', ') || '<none>'],
+  ])
+}
+
+/** Every term of the sum that placement does with this node. */
+function memoryOf({ spec, status }: Node): Block {
+  if (status?.capacity === undefined) return fields([['Memory', 'not reported yet']])
+  const memory = parseBytes(status.capacity.memory)
+  const reserve = systemReserveBytes(memory, spec.systemReserve)
+  const reported = status.capacity.gpuMemory
+  const gpu = reported === undefined ? defaultGpuMemoryBytes(memory, status.nodeInfo?.osVersion) : parseBytes(reported)
+  const computed = allocatableBytes({ memoryBytes: memory, gpuMemoryBytes: gpu, systemReserveBytes: reserve })
+  const allocatable = status.allocatable === undefined ? computed : parseBytes(status.allocatable.memory)
+  const bound = status.bound === undefined ? 0 : parseBytes(status.bound.memory)
+  const rows = [
+    ['capacity', formatBytes(memory), ''],
+    ['system reserve', formatBytes(reserve), spec.systemReserve === undefined ? 'default for this size' : 'from spec'],
+    ['GPU limit', formatBytes(gpu), reported === undefined ? 'assumed for this size: not reported' : 'reported'],
+    ['allocatable', formatBytes(allocatable), '0.95 × min(capacity − system reserve, GPU limit)'],
+    ['bound', formatBytes(bound), shareOf(bound, allocatable)],
+    ['free', allocatable < bound ? `-${formatBytes(bound - allocatable)}` : formatBytes(allocatable - bound), ''],
+  ]
+  return listing('Memory', formatTable(undefined, rows).trimEnd().split('\n'))
+}
+
+const shareOf = (part: number, whole: number): string =>
+  whole > 0 ? `${Math.round((100 * part) / whole)}% of allocatable` : ''
+
+/** The ledger's claims on this node: their sum is `bound`. A group may claim before and after its shards live. */
+function boundBy(node: Node, groups: readonly ShardGroup[], shards: readonly Shard[]): Block {
+  const { name } = node.metadata
+  const rows = [...claims({ groups, shards })].flatMap(([group, byNode]) => {
+    const bytes = byNode.get(name)
+    if (bytes === undefined) return []
+    const here = shards.filter((s) => s.spec.nodeName === name && `${s.metadata.namespace}/${s.spec.group}` === group)
+    return [[group, formatBytes(bytes), here.map(shardText).join('; ') || '<none>']]
+  })
+  rows.sort(([a = ''], [b = '']) => (a < b ? -1 : 1))
+  return section('Bound by', ['GROUP', 'MEMORY', 'SHARDS'], rows)
+}
+
+const shardText = ({ metadata, spec, status }: Shard): string =>
+  `${metadata.name}: rank ${spec.rank} of ${spec.worldSize}, layers [${spec.stage[0]}, ${spec.stage[1]}), ` +
+  (metadata.deletionTimestamp === undefined || status?.phase === 'Stopped'
+    ? (status?.phase ?? 'Pending')
+    : 'Terminating')

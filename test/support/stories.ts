@@ -1,0 +1,285 @@
+/**
+ * Command stories: a file of commands and of what they must print, to the letter. The command line, server, store,
+ * controllers and agents are the real ones; time, network and engines are the simulator's, so ages are exact, too.
+ *
+ *   # a comment                      $ mctl … <<EOF    a command, with standard input
+ *   2> a line of stderr              $ mctl … &        one that goes on until `! interrupt`, which prints what it said
+ *   exit 1                           ! advance 30s     something that happens (see `happenings`)
+ *
+ * Everything else is stdout. UPDATE_STORIES=1 writes what was printed into the file: read the diff.
+ */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import type { ShardGroup } from '../../src/api/shardgroup.ts'
+import type { Cli } from '../../src/cli/context.ts'
+import { parseDurationMs } from '../../src/cli/durations.ts'
+import { runCommand } from '../../src/cli/program.ts'
+import { parseBytes } from '../../src/lib/quantity.ts'
+import { SimCluster } from './simcluster.ts'
+import { tinyShape } from './cluster.ts'
+import { SeededRandom } from './virtualclock.ts'
+
+const COMMAND_LIMIT_MS = 30 * 60_000
+export const STORY_SERVER = '127.0.0.1:6480'
+
+export interface StoryOptions {
+  readonly nodes: readonly string[]
+  readonly memory?: string
+}
+
+/** A cluster with a folder of files, and a terminal to type commands into. */
+export class StoryWorld {
+  readonly cluster: SimCluster
+  readonly dir: string
+  #background: { readonly stop: () => void; readonly ended: Promise<Printed> } | undefined
+
+  private constructor(cluster: SimCluster) {
+    this.cluster = cluster
+    this.dir = mkdtempSync(join(tmpdir(), 'mctl-story-'))
+  }
+
+  static async start({ nodes, memory = '16Gi' }: StoryOptions): Promise<StoryWorld> {
+    const world = new StoryWorld(await SimCluster.start({ seed: 1, nodes, memory }))
+    // Agents join and their nodes become Ready before the story begins.
+    await world.cluster.clock.advance(30_000)
+    return world
+  }
+
+  async stop(): Promise<void> {
+    this.#background?.stop()
+    await this.cluster.stop()
+    rmSync(this.dir, { recursive: true, force: true })
+  }
+
+  /** Types one command and lets time pass until it ends. */
+  async run(argv: readonly string[], stdin = ''): Promise<Printed> {
+    const running = this.#launch(argv, stdin)
+    let printed: Printed | undefined
+    void running.ended.then((end) => (printed = end))
+    await this.cluster.clock.advanceUntil(() => printed !== undefined, COMMAND_LIMIT_MS, argv.join(' '), 100)
+    return running.ended
+  }
+
+  /** Types a command that goes on while the story does. */
+  async runBeside(argv: readonly string[]): Promise<void> {
+    if (this.#background !== undefined) throw new Error('one command at a time may go on beside the story')
+    this.#background = this.#launch(argv, '')
+    await this.cluster.clock.advance(0)
+  }
+
+  /** Ctrl-C for the command beside the story; what it printed. */
+  async interrupt(): Promise<Printed> {
+    const background = this.#background
+    if (background === undefined) throw new Error('no command goes on beside the story')
+    this.#background = undefined
+    background.stop()
+    return background.ended
+  }
+
+  write(path: string, content: string | Uint8Array): void {
+    const whole = join(this.dir, path)
+    mkdirSync(dirname(whole), { recursive: true })
+    writeFileSync(whole, content)
+  }
+
+  #launch(argv: readonly string[], stdin: string) {
+    const printed: Printed = { parts: [], exitCode: 0 }
+    const control = new AbortController()
+    const say = (stream: 'out' | 'err') => (text: string) => void printed.parts.push({ stream, text })
+    const starter = (name: string) => () => {
+      say('out')(`(${name} would start)\n`)
+      return Promise.resolve(0)
+    }
+    const cli: Cli = {
+      terminal: {
+        out: say('out'),
+        err: say('err'),
+        isTty: false,
+        readStdin: () => Promise.resolve(Buffer.from(stdin)),
+        question: () => Promise.resolve(undefined),
+      },
+      env: {},
+      cwd: this.dir,
+      clock: this.cluster.clock,
+      random: new SeededRandom(3),
+      signal: control.signal,
+      version: '0.1.0',
+      connect: (address) => this.cluster.person(address === STORY_SERVER ? 'user' : 'stranger'),
+      starters: {
+        server: starter('server'),
+        gateway: starter('gateway'),
+        agent: starter('agent'),
+        dev: starter('dev'),
+      },
+    }
+    const ended = runCommand(cli, argv).then((exitCode) => ({ ...printed, exitCode }))
+    return { stop: () => control.abort(), ended }
+  }
+}
+
+export interface Printed {
+  readonly parts: { readonly stream: 'out' | 'err'; readonly text: string }[]
+  readonly exitCode: number
+}
+
+interface Step {
+  /** The line with its mark, and what stands between it and EOF. */
+  readonly source: readonly string[]
+  readonly line: string
+  readonly stdin: string | undefined
+}
+
+/** Runs a story; returns it as it should stand in its file. */
+export async function runStory(text: string): Promise<string> {
+  const steps = stepsOf(text)
+  const first = steps.find((step) => !step.line.startsWith('#'))
+  const world = await StoryWorld.start(clusterOf(first?.line ?? ''))
+  const written: string[] = []
+  try {
+    for (const step of steps) {
+      const printed = await perform(world, step)
+      const comment = step.line.startsWith('#')
+      const blank = comment && written.length > 0 && !(written.at(-1) ?? '').startsWith('#') && written.at(-1) !== ''
+      written.push(...(blank ? [''] : []), ...step.source, ...linesOf(printed, world.dir))
+      if (step.line.startsWith('$') || printed !== undefined) written.push('')
+    }
+  } finally {
+    await world.stop()
+  }
+  return masked(`${written.join('\n').trimEnd()}\n`)
+}
+
+function stepsOf(text: string): readonly Step[] {
+  const lines = text.split('\n')
+  const steps: Step[] = []
+  for (let i = 0; i < lines.length; i++) {
+    const line = lines[i] ?? ''
+    // Between two steps stands what the one before printed: it is printed anew.
+    if (!/^[#$!]/.test(line)) continue
+    const end = /<<EOF$/.test(line) ? lines.indexOf('EOF', i) : i
+    if (end < 0) throw new Error(`line ${i + 1}: there is no EOF to this here-document`)
+    const inside = lines.slice(i + 1, end)
+    steps.push({
+      source: lines.slice(i, end + 1),
+      line: line.replace(/\s*<<EOF$/, ''),
+      stdin: end === i ? undefined : inside.map((l) => `${l}\n`).join(''),
+    })
+    i = end
+  }
+  return steps
+}
+
+/** `! cluster mini-1 mini-2 memory=16Gi`, the first step; two Macs of 16 GB when it is another. */
+function clusterOf(line: string): StoryOptions {
+  const words = line.split(' ')
+  if (words[1] !== 'cluster') return { nodes: ['mini-1', 'mini-2'] }
+  const memory = words.find((word) => word.startsWith('memory='))?.slice('memory='.length)
+  return {
+    nodes: words.slice(2).filter((word) => !word.includes('=')),
+    ...(memory === undefined ? {} : { memory }),
+  }
+}
+
+async function perform(world: StoryWorld, { line, stdin }: Step): Promise<Printed | undefined> {
+  if (line.startsWith('#')) return undefined
+  if (line.startsWith('!')) return happen(world, line, stdin)
+  const argv = wordsOf(line.slice(1))
+  if (argv[0] !== 'mctl') throw new Error(`a story types mctl commands only: ${line}`)
+  if (argv.at(-1) !== '&') return world.run(argv.slice(1), stdin)
+  await world.runBeside(argv.slice(1, -1))
+  return undefined
+}
+
+/** As a shell parts words, with single and double quotes. */
+export const wordsOf = (line: string): readonly string[] =>
+  [...line.matchAll(/(?:"[^"]*"|'[^']*'|[^\s"'])+/g)].map(([word]) => word.replace(/"([^"]*)"|'([^']*)'/g, '$1$2'))
+
+type Happening = (world: StoryWorld, match: readonly string[], stdin: string) => unknown
+
+const happenings: readonly (readonly [RegExp, Happening])[] = [
+  [/^cluster /, () => undefined],
+  [/^advance (\S+)$/, ({ cluster }, [, time = '']) => cluster.clock.advance(parseDurationMs(time))],
+  [/^model (\S+) (\S+)$/, (world, [, name = '', weights = '']) => addModel(world, name, weights)],
+  [/^file (\S+)$/, (world, [, path = ''], content) => world.write(path, content)],
+  [/^file (\S+) of (\d+) bytes$/, (world, [, path = '', n]) => world.write(path, '#'.repeat(Number(n)))],
+  [/^file (\S+) in base64 (\S+)$/, (world, [, p = '', text = '']) => world.write(p, Buffer.from(text, 'base64'))],
+  [/^kill rank (\d+) of (\S+)$/, (world, [, rank, group = '']) => killRank(world, Number(rank), group)],
+  [/^engines are (\d+) times as slow$/, ({ cluster }, [, factor]) => (cluster.ring.slowness = Number(factor))],
+  [/^kill agent (\S+)$/, ({ cluster }, [, node = '']) => cluster.killAgent(node)],
+  [/^start agent (\S+)$/, ({ cluster }, [, node = '']) => cluster.startAgent(node)],
+  [/^kill server$/, ({ cluster }) => cluster.killServer()],
+  [/^start server$/, ({ cluster }) => cluster.startServer()],
+  [/^interrupt$/, (world) => world.interrupt()],
+]
+
+async function happen(world: StoryWorld, line: string, stdin = ''): Promise<Printed | undefined> {
+  const text = line.slice(1).trim()
+  for (const [pattern, run] of happenings) {
+    const match = pattern.exec(text)
+    if (match === null) continue
+    const result = await run(world, match, stdin)
+    return text === 'interrupt' ? (result as Printed) : undefined
+  }
+  throw new Error(`a story does not know what this is: ${line}`)
+}
+
+/** A model of shape alone, of 4 layers in 16 bits, with so many bytes of weights. */
+async function addModel({ cluster }: StoryWorld, name: string, weights: string): Promise<void> {
+  const weightBytes = parseBytes(weights)
+  const shape = { ...tinyShape, parameters: weightBytes / 2, weightBytes, quantization: { bits: 16 } }
+  await cluster.apply('Model', name, { shape })
+}
+
+function killRank({ cluster }: StoryWorld, rank: number, group: string): void {
+  const { epoch } = (cluster.store.snapshot().get('ShardGroup', 'default', group) as ShardGroup).spec
+  const name = `${group}-e${epoch}-${rank}`
+  const process = [...cluster.machines.values()]
+    .flatMap((machine) => machine.processes())
+    .find(({ shard }) => shard.metadata.name === name)
+  if (process === undefined) throw new Error(`no process runs ${name}`)
+  process.machine.kill(process)
+}
+
+/** What was printed, line by line, in the order of printing. */
+function linesOf(printed: Printed | undefined, dir: string): readonly string[] {
+  if (printed === undefined) return []
+  const lines: string[] = []
+  for (const { stream, text } of joined(printed.parts)) {
+    const whole = text.replaceAll(dir, '$DIR')
+    const parts = whole.split('\n')
+    const unfinished = parts.pop() !== ''
+    if (unfinished) parts.push(whole.slice(whole.lastIndexOf('\n') + 1))
+    lines.push(...parts.map((line) => (stream === 'err' ? `2> ${line}`.trimEnd() : escaped(line))))
+    if (unfinished) lines.push('(no end of line)')
+  }
+  if (printed.exitCode !== 0) lines.push(`exit ${printed.exitCode}`)
+  return lines
+}
+
+/** Neighbours of one stream are one text: a line may be printed in pieces. */
+function joined(parts: Printed['parts']): Printed['parts'] {
+  const texts: { stream: 'out' | 'err'; text: string }[] = []
+  for (const { stream, text } of parts) {
+    const last = texts.at(-1)
+    if (last?.stream === stream) last.text += text
+    else texts.push({ stream, text })
+  }
+  return texts
+}
+
+/** A line of stdout must not look like a step. */
+const escaped = (line: string): string => (/^([#$!\\]|2> |exit \d)/.test(line) ? `\\${line}` : line)
+
+/** What says nothing here and differs with every write and formula elsewhere: uids, revisions, hashes, long fractions. */
+function masked(text: string): string {
+  const uids = new Map<string, string>()
+  return text
+    .replaceAll(/\b[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}\b/g, (uid) => {
+      if (!uids.has(uid)) uids.set(uid, `(uid ${uids.size + 1})`)
+      return uids.get(uid) ?? ''
+    })
+    .replaceAll(/("?resourceVersion"?: )"\d+"/g, '$1"(revision)"')
+    .replaceAll(/\b[0-9a-f]{16}\b/g, '(hash)')
+    .replaceAll(/\b\d+\.\d{6,}\b/g, '(number)')
+}
