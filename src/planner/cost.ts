@@ -6,9 +6,11 @@ import {
   DEFAULT_DECODE_EFFICIENCY,
   GPT_OSS_DISPATCH_MICROS_PER_LAYER,
   batchConstants,
+  chips,
   costKindOf,
   dispatchMicrosPerLayer,
   findChip,
+  kvReadEfficiencies,
   kvReadEfficiency,
   prefillConstants,
   quantizedReadEfficiency,
@@ -22,13 +24,34 @@ const MICRO = 1e-6
 /** Bytes of one activation value, fp16. */
 const ACTIVATION_BYTES = 2
 
+/**
+ * Rules beside the table of hardwaretable.ts, each from several rows of test/fixtures/throughput-train.csv; no row has a
+ * rule of its own.
+ */
+const calibration = {
+  /** llama.cpp's low-bit kernels do not fill both dies of an Ultra: 5 rows, and +26 to +42 % in facts/performance.md §5. */
+  llamacppUltraBelow5Bit: 0.85,
+  /** gemma2 and gemma3 norm before and after each half of a layer (measured: gemma2, 51 and 56 µs over a dense layer). */
+  doubleNormDispatchMicros: 98,
+  /** Prompt arithmetic, of the 0.80 that MLX reaches with dense weights: rows of 7 chips. */
+  llamacppPrefill: 0.85,
+  /** Gathering tokens by expert costs: 21 rows of 2 models. */
+  moePrefill: 0.91,
+}
+
+/** Where a chip's figures are from: measured, a listed chip's default, the bandwidth class of its name, or nowhere. */
+export type SpeedBasis = 'Measured' | 'Listed' | 'Class' | 'Unknown'
+
 /** What a chip does per second. */
 export interface NodeSpeed {
   readonly bytesPerSecond: number
   readonly flops: number
   readonly decodeEfficiency: number
   readonly decodeEfficiencyBelow5Bit?: number
-  /** false: the chip is not in the table; the figures serve to compare, never to predict. */
+  /** Two dies in one. */
+  readonly ultra: boolean
+  readonly basis: SpeedBasis
+  /** false: nothing is known of the chip; the figures serve to compare, never to predict. */
   readonly known: boolean
 }
 
@@ -61,11 +84,22 @@ export type Layout =
       readonly hopSeconds: readonly number[]
     }
 
-/** The speed of a node by its chip; an unknown chip gets nominal figures and says so. */
+/**
+ * The speed of a node by its chip. A chip that is not listed takes the figures of the nearest generation of its class
+ * (`Apple M7 Pro`: the newest Pro); what is not even named like one gets nominal figures and says so.
+ */
 export function nodeSpeed(info: NodeInfo, memoryBytes: number): NodeSpeed {
-  const chip = findChip(info.chip, info.gpuCores, memoryBytes)
+  const listed = findChip(info.chip, info.gpuCores, memoryBytes)
+  const chip = listed ?? findChip(chipOfClass(info.chip) ?? '', info.gpuCores, memoryBytes)
   if (chip === undefined)
-    return { bytesPerSecond: 100e9, flops: 4e12, decodeEfficiency: DEFAULT_DECODE_EFFICIENCY, known: false }
+    return {
+      bytesPerSecond: 100e9,
+      flops: 4e12,
+      decodeEfficiency: DEFAULT_DECODE_EFFICIENCY,
+      ultra: false,
+      basis: 'Unknown',
+      known: false,
+    }
   return {
     bytesPerSecond: chip.bandwidthGBps * 1e9,
     flops: chip.fp16Tflops * 1e12,
@@ -73,9 +107,22 @@ export function nodeSpeed(info: NodeInfo, memoryBytes: number): NodeSpeed {
     ...(chip.decodeEfficiencyBelow5Bit === undefined
       ? {}
       : { decodeEfficiencyBelow5Bit: chip.decodeEfficiencyBelow5Bit }),
+    ultra: chip.name.endsWith('Ultra'),
+    basis: listed === undefined ? 'Class' : listed.efficiencyBasis === 'measured' ? 'Measured' : 'Listed',
     known: true,
   }
 }
+
+/** The listed chip of the same class (none, Pro, Max, Ultra) and the nearest generation, the newer of two. */
+export function chipOfClass(name: string): string | undefined {
+  const wanted = chipName.exec(name)
+  if (wanted === null) return undefined
+  const [, generation, kind = ''] = wanted
+  const distance = (chip: string) => Math.abs(Number(chipName.exec(chip)?.[1]) - Number(generation))
+  const same = chips.map((c) => c.name).filter((c) => (chipName.exec(c)?.[2] ?? '') === kind)
+  return same.length === 0 ? undefined : same.reduce((best, c) => (distance(c) <= distance(best) ? c : best))
+}
+const chipName = /^Apple M(\d+)(?: (Pro|Max|Ultra))?$/
 
 /** One request whose KV cache holds contextTokens tokens; aggregate with `concurrency` requests in flight. */
 export function predict(input: CostInput, layout: Layout): Predicted {
@@ -170,20 +217,31 @@ export const bitsOf = (shape: ModelShape): number =>
 
 function dispatchSeconds({ shape, engine }: CostInput): number {
   const table = dispatchMicrosPerLayer[engine === 'llamacpp' ? 'llamacpp' : 'mlx']
-  const gptOss = shape.architecture === 'gpt_oss' && engine !== 'llamacpp' && bitsOf(shape) < 5
-  const micros = gptOss ? GPT_OSS_DISPATCH_MICROS_PER_LAYER : table[costKindOf(shape)]
-  return shape.layers * micros * MICRO
+  return shape.layers * Math.max(table[costKindOf(shape)], dispatchMicrosAtLeast(shape)) * MICRO
+}
+
+/** Architectures whose layers launch more kernels than their kind says. */
+function dispatchMicrosAtLeast(shape: ModelShape): number {
+  if (shape.architecture === 'gpt_oss' && bitsOf(shape) < 5) return GPT_OSS_DISPATCH_MICROS_PER_LAYER
+  return /^gemma[23]/.test(shape.architecture) ? calibration.doubleNormDispatchMicros : 0
 }
 
 /** Reading the weights once serves the whole batch, until the arithmetic takes longer. */
 function weightSeconds(input: CostInput, node: NodeSpeed, batch: number): number {
   const bits = bitsOf(input.shape)
-  const efficiency = bits < 5 ? (node.decodeEfficiencyBelow5Bit ?? node.decodeEfficiency) : node.decodeEfficiency
+  const efficiency = bits < 5 ? lowBitEfficiency(input, node) : node.decodeEfficiency
   const bytes = weightBytesRead(input.shape) * expertSpread(input.shape, batch)
   const read = bytes / (node.bytesPerSecond * efficiency * (quantizedReadEfficiency[bits] ?? 1))
   if (batch <= 1) return read
   const active = input.shape.activeParameters ?? input.shape.parameters
   return Math.max(read, (2 * active * batch) / (batchConstants.smallBatchComputeEfficiency * node.flops))
+}
+
+/** Dequantisation below 5 bits is bound by the ALUs on some chips, and by llama.cpp's kernels on Ultra chips. */
+function lowBitEfficiency({ engine }: CostInput, node: NodeSpeed): number {
+  if (node.decodeEfficiencyBelow5Bit !== undefined) return node.decodeEfficiencyBelow5Bit
+  const factor = engine === 'llamacpp' && node.ultra ? calibration.llamacppUltraBelow5Bit : 1
+  return node.decodeEfficiency * factor
 }
 
 /** A batch wakes more experts than one request does: factor on the bytes that one request reads. */
@@ -228,14 +286,26 @@ function stageSeconds(input: CostInput, stages: readonly PipelineStage[], batch:
   )
 }
 
-/** Compute of one prompt token on one node. */
-function promptTokenSeconds({ shape, contextTokens }: CostInput, node: NodeSpeed): number {
-  const mla = shape.attention === 'Mla'
-  const headDim = mla ? prefillConstants.mlaHeadDim : shape.headDim
+/** Compute of one prompt token on one node: the weights' products, and attention to the tokens before it. */
+function promptTokenSeconds(input: CostInput, node: NodeSpeed): number {
+  const { shape, contextTokens } = input
+  const headDim = shape.attention === 'Mla' ? prefillConstants.mlaHeadDim : shape.headDim
   const active = shape.activeParameters ?? shape.parameters
-  const flop = 2 * active + 2 * shape.layers * shape.attentionHeads * headDim * contextTokens
-  const efficiency = mla ? prefillConstants.computeEfficiencyMla : prefillConstants.computeEfficiency
-  return flop / (node.flops * efficiency)
+  const attention = 2 * shape.layers * shape.attentionHeads * headDim * contextTokens
+  const rate = node.flops * promptEfficiency(input)
+  return (2 * active) / rate + attention / (rate * attentionShare(shape))
 }
+
+function promptEfficiency({ shape, engine }: CostInput): number {
+  const kind = costKindOf(shape)
+  if (kind === 'mla') return prefillConstants.computeEfficiencyMla
+  const factor =
+    (kind === 'moe' ? calibration.moePrefill : 1) * (engine === 'llamacpp' ? calibration.llamacppPrefill : 1)
+  return prefillConstants.computeEfficiency * factor
+}
+
+/** Wide heads have no fused kernel: prompts pay for it in the same proportion as the reading of the cache does. */
+const attentionShare = (shape: ModelShape): number =>
+  shape.attention !== 'Mla' && shape.headDim >= 256 ? kvReadEfficiencies.headDim256 / kvReadEfficiencies.otherwise : 1
 
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0)
