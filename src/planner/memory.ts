@@ -13,6 +13,16 @@ const KV_STEP_TOKENS = 256
 const MLA_KV_BYTES = 576 * 2
 /** The fake engine loads nothing: its own process. Weights and KV are still counted, so that a dry cluster plans like a real one. */
 const FAKE_RUNTIME_BYTES = 64 * 2 ** 20
+/**
+ * While a tensor rank loads, so many whole tensors stand beside its own share (mlx-lm#1572: 25 GB over the resident
+ * bytes where the largest tensor has 11; facts/engines-verified.md: 3 % of a small model).
+ */
+const TENSORS_WHILE_LOADING = 2
+/** The shim's default prompt chunk on Metal, for which MLA writes its scores out, with a copy (facts/engines.md §4.3). */
+const MLA_CHUNK_TOKENS = 512
+const MLA_SCORE_BYTES = 2 * 2
+/** What the process takes besides weights and cache, before any such extra. */
+const PROCESS_BYTES = 1e9
 
 export interface MemoryInput {
   readonly shape: ModelShape
@@ -56,11 +66,11 @@ export function memoryTerms(input: MemoryInput): MemoryTerms {
 export function rankNeed(terms: MemoryTerms, strategy: GroupStrategy, degree: number, stage: Stage): MemoryParts {
   switch (strategy) {
     case 'Single':
-      return parts(terms, layersWhole(terms), total(terms.kvBefore), 'Single')
+      return parts(terms, layersWhole(terms), total(terms.kvBefore), 'Single', degree)
     case 'Tensor':
-      return parts(terms, tensorWeights(terms, degree), tensorKv(terms, degree), 'Tensor')
+      return parts(terms, tensorWeights(terms, degree), tensorKv(terms, degree), 'Tensor', degree)
     case 'Pipeline':
-      return parts(terms, stageWeights(terms, stage), between(terms.kvBefore, stage), 'Pipeline')
+      return parts(terms, stageWeights(terms, stage), between(terms.kvBefore, stage), 'Pipeline', degree)
   }
 }
 
@@ -87,19 +97,38 @@ export function kvTokens(input: Pick<MemoryInput, 'contextTokens' | 'concurrency
   return Math.ceil(input.contextTokens / KV_STEP_TOKENS) * KV_STEP_TOKENS * input.concurrency
 }
 
-function runtimeBytes({ engine, shape }: MemoryInput, strategy: GroupStrategy): number {
+/**
+ * Runtime by kind and cut; more where loading (the cache is not there yet) or MLA's prompt scores need more than that.
+ * `kv`: bytes of the rank's cache.
+ */
+function runtimeBytes(
+  { input, weightsBefore }: MemoryTerms,
+  strategy: GroupStrategy,
+  degree: number,
+  kv: number,
+): number {
   const { denseSingleOrPipeline, denseTensor, moeSingleOrPipeline, moeTensor } = memoryConstants.runtimeGB
+  const { engine, shape, contextTokens } = input
   if (engine === 'fake') return FAKE_RUNTIME_BYTES
-  const dense = costKindOf(shape) === 'dense'
-  if (strategy === 'Tensor') return (dense ? denseTensor : moeTensor) * GB
-  return (dense ? denseSingleOrPipeline : moeSingleOrPipeline) * GB
+  const kind = costKindOf(shape)
+  const tensor = strategy === 'Tensor'
+  const base =
+    GB * (kind === 'dense' ? (tensor ? denseTensor : denseSingleOrPipeline) : tensor ? moeTensor : moeSingleOrPipeline)
+  if (engine !== 'mlx') return base
+  const heads = shape.attentionHeads / (tensor ? degree : 1)
+  const chunk = Math.min(MLA_CHUNK_TOKENS, contextTokens)
+  const scores = kind === 'mla' ? PROCESS_BYTES / 2 + heads * chunk * contextTokens * MLA_SCORE_BYTES : 0
+  // The largest tensor is one of three of a stack of experts, or about a quarter of a dense layer.
+  const largest = total(weightsBefore) / shape.layers / (kind === 'dense' ? 4 : 3)
+  const loading = tensor ? PROCESS_BYTES + TENSORS_WHILE_LOADING * largest - kv : 0
+  return Math.max(base, scores, loading)
 }
 
-function parts(terms: MemoryTerms, weights: number, kv: number, strategy: GroupStrategy): MemoryParts {
+function parts(terms: MemoryTerms, weights: number, kv: number, strategy: GroupStrategy, degree: number): MemoryParts {
   return {
     weights: Math.round(weights),
     kv: Math.round(kv),
-    runtime: Math.round(runtimeBytes(terms.input, strategy)),
+    runtime: Math.round(runtimeBytes(terms, strategy, degree, kv)),
   }
 }
 

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import type { ModelShape } from '../../../src/api/model.ts'
 import type { Engine, GroupStrategy } from '../../../src/api/words.ts'
 import { kvTokens, memoryBytesOf, memoryTerms, rankNeed } from '../../../src/planner/memory.ts'
-import { atBits, deepseekV32, llama3b, mixtral, qwen32b, qwen7b } from './models.ts'
+import { atBits, deepseekV32, llama3b, llama405b, mixtral, qwen32b, qwen7b } from './models.ts'
 
 const needGB = (shape: ModelShape, strategy: GroupStrategy, engine: Engine = 'mlx', contextTokens = 8192) => {
   const terms = memoryTerms({ shape, engine, contextTokens, concurrency: 1 })
@@ -74,5 +74,30 @@ describe('rules', () => {
     const terms = memoryTerms({ shape: atBits(deepseekV32, 4), engine: 'mlx', contextTokens: 1024, concurrency: 1 })
     expect(rankNeed(terms, 'Tensor', 4, [0, 61]).kv).toBe(1024 * 61 * 1152)
     expect(rankNeed(terms, 'Tensor', 4, [0, 61]).weights).toBeGreaterThan(1.12 * (377e9 / 4))
+  })
+  test('a tensor rank has room for the whole tensors that stand beside it while it loads, before its cache is there', () => {
+    const tensor = (contextTokens: number) =>
+      rankNeed(
+        memoryTerms({ shape: atBits(deepseekV32, 4), engine: 'mlx', contextTokens, concurrency: 1 }),
+        'Tensor',
+        4,
+        [0, 61],
+      )
+    const largestTensor = 377.4e9 / 61 / 3
+    const short = tensor(256)
+    expect(short.runtime + short.kv).toBeGreaterThan(1e9 + 1.9 * largestTensor)
+    expect(tensor(32768).runtime).toBeLessThan(short.runtime)
+    expect(runtime(atBits(llama405b, 4), 'Tensor')).toBeGreaterThan(1.5e9)
+  })
+  test('MLA writes the scores of a prompt chunk out: long contexts need more than the runtime of their kind', () => {
+    const single = (contextTokens: number) =>
+      rankNeed(
+        memoryTerms({ shape: atBits(deepseekV32, 4), engine: 'mlx', contextTokens, concurrency: 1 }),
+        'Single',
+        1,
+        [0, 61],
+      )
+    expect(single(256).runtime).toBe(1e9)
+    expect(single(32768).runtime / 1e9).toBeCloseTo(0.5 + (128 * 512 * 32768 * 4) / 1e9, 2)
   })
 })
