@@ -5,11 +5,11 @@
 import type { Clock } from '../src/lib/clock.ts'
 import { messageOf } from '../src/lib/errors.ts'
 import type { Logger } from '../src/lib/log.ts'
+import type { Action } from './actions.ts'
 import type { ExecutorDoors, Notes } from './executors/doors.ts'
 import { emptyNotes } from './executors/doors.ts'
 import { execute, exitOfFailure, shardNameOf, shardUidOf } from './executors/index.ts'
 import type { Hosts } from './hosts.ts'
-import type { Action } from './plan.ts'
 
 export interface ExecutionDoors {
   readonly hosts: Hosts

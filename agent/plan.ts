@@ -3,58 +3,11 @@
  * after every change. `executors/` carry the actions out and make no choices.
  */
 import type { Shard, ShardExit } from '../src/api/shard.ts'
+import type { Action, ActionKind, Step, StopLimits, StopReason, Wait } from './actions.ts'
+import { PLANNED_STOP, STOP_AFTER_FAILURE, fail, isWait, ofShard, waitFor } from './actions.ts'
+import { findModel } from './findmodel.ts'
 import type { LocalShard } from './hosts.ts'
 import type { LocalModel } from './models.ts'
-
-/** One list of actions: a new one does not compile without its executor. */
-export interface ActionArgs {
-  /** Drain, SIGTERM, grace, SIGKILL; the end is a change of the local shard. */
-  readonly stopShard: {
-    readonly shardUid: string
-    readonly shardName: string
-    readonly limits: StopLimits
-    readonly reason: StopReason
-  }
-  /** Frees what an ended or never started shard holds. */
-  readonly forgetShard: { readonly shardUid: string; readonly shardName: string }
-  /** The shard is lost for this epoch: remember why, and never try it again in place. */
-  readonly failShard: { readonly shardUid: string; readonly shardName: string; readonly exit: ShardExit }
-  /** Takes ports and writes the handle. */
-  readonly prepareShard: { readonly shard: Shard; readonly modelDir: string | undefined }
-  readonly startShard: { readonly shard: Shard }
-}
-export type ActionKind = keyof ActionArgs
-export type ActionOf<K extends ActionKind> = { readonly [P in K]: { readonly kind: P } & ActionArgs[P] }[K]
-export type Action = ActionOf<ActionKind>
-
-/** How long a stop may take (DESIGN §10a). */
-export interface StopLimits {
-  /** The leader answers what it has taken, and takes nothing new. */
-  readonly drainMs: number
-  /** From SIGTERM to SIGKILL. */
-  readonly graceMs: number
-}
-export const PLANNED_STOP: StopLimits = { drainMs: 60_000, graceMs: 30_000 }
-/** After a rank's failure nobody can use what the others would still say. */
-export const STOP_AFTER_FAILURE: StopLimits = { drainMs: 0, graceMs: 10_000 }
-
-export type StopReason = 'Deleted' | 'GroupFailed' | 'ShardFailed' | 'NotInList' | 'AgentStopping'
-
-/** Nothing to do yet for this shard, and why. */
-export interface Wait {
-  readonly shardUid: string
-  readonly shardName: string
-  readonly reason:
-    | 'Busy'
-    | 'ForeignShard'
-    | 'ListNotRead'
-    | 'ModelsNotScanned'
-    | 'OtherEpochAlive'
-    | 'Rendezvous'
-    | 'ServerTimeUnknown'
-    | 'Stopping'
-  readonly message: string
-}
 
 /** What the agent's memory knows of shards beyond hosts and list; lost with the agent, and then found out anew. */
 export interface ShardNotes {
@@ -120,9 +73,6 @@ export function planNode(desired: readonly Shard[] | undefined, observation: Nod
   const fenced = !strangers.some((local) => isAlive(local, observation.started) && isOurs(local, observation))
   return { actions: inOrder(actions), waits, fenced }
 }
-
-type Step = Action | Wait
-const isWait = (step: Step): step is Wait => !('kind' in step)
 
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
 const isOurs = (local: LocalShard, { clusterUid }: NodeObservation): boolean => local.clusterUid === clusterUid
@@ -277,53 +227,3 @@ function runningEpochs(desired: readonly Shard[], observation: NodeObservation):
     return group === undefined ? [] : [{ group, epoch: Number(epoch) }]
   })
 }
-
-type FoundModel =
-  | { readonly kind: 'Unknown' }
-  | { readonly kind: 'Found'; readonly dir: string | undefined }
-  | { readonly kind: 'Refused'; readonly reason: string; readonly message: string }
-
-/** The verified folder of a shard's model. A shard without a source is of a shape only and needs no files. */
-export function findModel(shard: Shard, models: readonly LocalModel[] | undefined): FoundModel {
-  const { source, digest } = shard.spec.model
-  if (source === undefined) return { kind: 'Found', dir: undefined }
-  if (models === undefined) return { kind: 'Unknown' }
-  const model = models.find((m) => m.source === source)
-  if (model === undefined)
-    return {
-      kind: 'Refused',
-      reason: 'ModelNotPresent',
-      message: source.startsWith('file:')
-        ? `${source} is not in the models folder of this node: put a folder ${source.slice(5)} with config.json and safetensors there`
-        : `this node holds no files of ${source}, and this agent fetches no models: put them into its models folder and deploy file:NAME`,
-    }
-  if (model.state === 'Fetching') return { kind: 'Unknown' }
-  if (model.state === 'Corrupt')
-    return {
-      kind: 'Refused',
-      reason: 'ModelInvalid',
-      message: `${source}: ${model.problem ?? 'its files are not whole'}`,
-    }
-  if (digest !== undefined && model.digest !== digest)
-    return {
-      kind: 'Refused',
-      reason: 'ModelDigestMismatch',
-      message: `${source} on this node has digest ${model.digest ?? 'unknown'}, the deployment was planned with ${digest}`,
-    }
-  return { kind: 'Found', dir: model.dir }
-}
-
-const ofShard = (shard: Shard) => ({ shardUid: shard.metadata.uid, shardName: shard.metadata.name })
-
-const waitFor = (of: { shardUid: string; shardName: string }, reason: Wait['reason'], message: string): Wait => ({
-  shardUid: of.shardUid,
-  shardName: of.shardName,
-  reason,
-  message,
-})
-
-const fail = (shard: Shard, reason: string, message: string, nowMs: number): ActionOf<'failShard'> => ({
-  kind: 'failShard',
-  ...ofShard(shard),
-  exit: { reason, message, atMs: nowMs },
-})

@@ -4,10 +4,11 @@ import { setConditions } from '../src/api/conditions.ts'
 import type { ConditionUpdate } from '../src/api/conditions.ts'
 import type { Condition } from '../src/api/meta.ts'
 import type { Shard, ShardExit, ShardPhase, ShardStatus } from '../src/api/shard.ts'
-import type { LocalShard } from './hosts.ts'
-import type { ShardNotes, Wait } from './plan.ts'
-import { isAlive } from './plan.ts'
 import { isLeader } from '../src/api/shard.ts'
+import type { Wait } from './actions.ts'
+import type { LocalShard } from './hosts.ts'
+import type { ShardNotes } from './plan.ts'
+import { isAlive } from './plan.ts'
 
 export interface StatusInput {
   readonly shard: Shard

@@ -1,6 +1,6 @@
 /** Tells the log what shards wait for. Passes come all the time; only changes are worth a line. */
 import type { Logger } from '../src/lib/log.ts'
-import type { Wait } from './plan.ts'
+import type { Wait } from './actions.ts'
 
 export class WaitLog {
   readonly #log: Logger

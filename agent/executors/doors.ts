@@ -1,7 +1,8 @@
 /** What executors act on: the processes, and the agent's notes about shards. */
 import type { ShardExit } from '../../src/api/shard.ts'
+import type { StopLimits } from '../actions.ts'
 import type { Hosts } from '../hosts.ts'
-import type { ShardNotes, StopLimits } from '../plan.ts'
+import type { ShardNotes } from '../plan.ts'
 
 /** The notes as their owner sees them. */
 export interface Notes extends ShardNotes {

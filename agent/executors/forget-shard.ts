@@ -1,5 +1,5 @@
 /** Frees what an ended shard held on disk and in ports, and what the agent noted about it. */
-import type { ActionArgs } from '../plan.ts'
+import type { ActionArgs } from '../actions.ts'
 import type { ExecutorDoors } from './doors.ts'
 
 export async function forgetShard({ hosts, notes }: ExecutorDoors, args: ActionArgs['forgetShard']): Promise<void> {

@@ -1,7 +1,7 @@
 /** Every action with its executor. They make no choices and do not retry: the next pass is the retry. */
 import type { ShardExit } from '../../src/api/shard.ts'
 import { isOpError, messageOf } from '../../src/lib/errors.ts'
-import type { Action, ActionArgs, ActionKind } from '../plan.ts'
+import type { Action, ActionArgs, ActionKind } from '../actions.ts'
 import type { ExecutorDoors } from './doors.ts'
 import { failShard } from './fail-shard.ts'
 import { forgetShard } from './forget-shard.ts'

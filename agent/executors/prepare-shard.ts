@@ -1,5 +1,5 @@
 /** Takes ports and writes the handle: from then on the shard is Prepared, also for an agent that restarts. */
-import type { ActionArgs } from '../plan.ts'
+import type { ActionArgs } from '../actions.ts'
 import type { ExecutorDoors } from './doors.ts'
 
 export async function prepareShard(doors: ExecutorDoors, args: ActionArgs['prepareShard']): Promise<void> {

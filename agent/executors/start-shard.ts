@@ -1,5 +1,5 @@
 /** Starts the shardhost with its engine. A start that fails is the end of the shard: its group re-forms. */
-import type { ActionArgs } from '../plan.ts'
+import type { ActionArgs } from '../actions.ts'
 import type { ExecutorDoors } from './doors.ts'
 
 export async function startShard({ hosts, notes }: ExecutorDoors, { shard }: ActionArgs['startShard']): Promise<void> {

@@ -1,5 +1,5 @@
 /** Asks the host of a shard to end its engine. Returns at once: the end is observed like any other. */
-import type { ActionArgs } from '../plan.ts'
+import type { ActionArgs } from '../actions.ts'
 import type { ExecutorDoors } from './doors.ts'
 
 export async function stopShard({ hosts, notes }: ExecutorDoors, args: ActionArgs['stopShard']): Promise<void> {

@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'vitest'
 import type { LocalModel } from '../../../agent/models.ts'
-import type { Action, NodeObservation } from '../../../agent/plan.ts'
-import { PLANNED_STOP, STOP_AFTER_FAILURE, planNode } from '../../../agent/plan.ts'
+import type { Action } from '../../../agent/actions.ts'
+import { PLANNED_STOP, STOP_AFTER_FAILURE } from '../../../agent/actions.ts'
+import type { NodeObservation } from '../../../agent/plan.ts'
+import { planNode } from '../../../agent/plan.ts'
 import type { Shard } from '../../../src/api/shard.ts'
 import { CLUSTER, hostState, localShard, wantedShard } from '../../support/agentworld.ts'
 

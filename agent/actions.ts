@@ -1,0 +1,75 @@
+/** What a pass can decide for a shard: an action, or to wait and why. The vocabulary of plan.ts and the executors. */
+import type { Shard, ShardExit } from '../src/api/shard.ts'
+
+/** One list of actions: a new one does not compile without its executor. */
+export interface ActionArgs {
+  /** Drain, SIGTERM, grace, SIGKILL; the end is a change of the local shard. */
+  readonly stopShard: {
+    readonly shardUid: string
+    readonly shardName: string
+    readonly limits: StopLimits
+    readonly reason: StopReason
+  }
+  /** Frees what an ended or never started shard holds. */
+  readonly forgetShard: { readonly shardUid: string; readonly shardName: string }
+  /** The shard is lost for this epoch: remember why, and never try it again in place. */
+  readonly failShard: { readonly shardUid: string; readonly shardName: string; readonly exit: ShardExit }
+  /** Takes ports and writes the handle. */
+  readonly prepareShard: { readonly shard: Shard; readonly modelDir: string | undefined }
+  readonly startShard: { readonly shard: Shard }
+}
+export type ActionKind = keyof ActionArgs
+export type ActionOf<K extends ActionKind> = { readonly [P in K]: { readonly kind: P } & ActionArgs[P] }[K]
+export type Action = ActionOf<ActionKind>
+
+/** How long a stop may take (DESIGN §10a). */
+export interface StopLimits {
+  /** The leader answers what it has taken, and takes nothing new. */
+  readonly drainMs: number
+  /** From SIGTERM to SIGKILL. */
+  readonly graceMs: number
+}
+export const PLANNED_STOP: StopLimits = { drainMs: 60_000, graceMs: 30_000 }
+/** After a rank's failure nobody can use what the others would still say. */
+export const STOP_AFTER_FAILURE: StopLimits = { drainMs: 0, graceMs: 10_000 }
+
+export type StopReason = 'Deleted' | 'GroupFailed' | 'ShardFailed' | 'NotInList' | 'AgentStopping'
+
+/** Nothing to do yet for this shard, and why. */
+export interface Wait {
+  readonly shardUid: string
+  readonly shardName: string
+  readonly reason:
+    | 'Busy'
+    | 'ForeignShard'
+    | 'ListNotRead'
+    | 'ModelsNotScanned'
+    | 'OtherEpochAlive'
+    | 'Rendezvous'
+    | 'ServerTimeUnknown'
+    | 'Stopping'
+  readonly message: string
+}
+
+/** What a pass decides for one shard. */
+export type Step = Action | Wait
+export const isWait = (step: Step): step is Wait => !('kind' in step)
+
+export const ofShard = (shard: Shard) => ({ shardUid: shard.metadata.uid, shardName: shard.metadata.name })
+
+export const waitFor = (
+  of: { shardUid: string; shardName: string },
+  reason: Wait['reason'],
+  message: string,
+): Wait => ({
+  shardUid: of.shardUid,
+  shardName: of.shardName,
+  reason,
+  message,
+})
+
+export const fail = (shard: Shard, reason: string, message: string, nowMs: number): ActionOf<'failShard'> => ({
+  kind: 'failShard',
+  ...ofShard(shard),
+  exit: { reason, message, atMs: nowMs },
+})
