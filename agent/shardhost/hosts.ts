@@ -210,6 +210,11 @@ class ProcessHosts implements Hosts {
 
   close(): void {
     this.#contacts.close()
+    // An agent that is stopped for good forgets nobody any more, and nobody else cleans up under /tmp.
+    for (const entry of this.#shards.all()) {
+      const { started } = entry.handle
+      if (started !== undefined && hasEnded(entry)) removeSocket(started.socketPath, this.#socketDir)
+    }
   }
 
   #logsInUse(): ReadonlySet<string> {
