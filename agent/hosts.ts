@@ -49,7 +49,7 @@ export interface Hosts {
   forget(shardUid: string): Promise<void>
   /** Called on every change of any local shard. */
   onChange(listener: (shardUid: string) => void): () => void
-  /** Lines of the shard's engine log, newest kept; ends unless `follow`. */
+  /** Lines of the shard's engine log, newest kept; ends unless `follow`. Uid '': of the newest shard of that name, gone or not. */
   readLog(
     shardUid: string,
     shardName: string,

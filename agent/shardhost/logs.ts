@@ -3,7 +3,7 @@
  * newer epochs have come. They outlive their shards, for people ask why after the end.
  */
 import { closeSync, fstatSync, mkdirSync, openSync, readSync, readdirSync, rmSync, statSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import type { Clock } from '../../src/lib/clock.ts'
 import { sleep } from '../../src/lib/clock.ts'
 import { OpError } from '../../src/lib/errors.ts'
@@ -24,11 +24,11 @@ export function logPath(dataDir: string, namespace: string, shardName: string, s
 
 const plain = (part: string): string => part.replace(/[^A-Za-z0-9.-]/g, '-').slice(0, 100)
 
-/** Path of a shard's log; undefined when this machine has none. */
+/** Path of a shard's log, with uid '' of the newest shard of that name; undefined when this machine has none. */
 export function findLog(dataDir: string, shardName: string, shardUid: string): string | undefined {
-  const ending = `_${plain(shardName)}_${plain(shardUid)}.log`
-  const name = listLogs(logsDir(dataDir)).find((file) => file.endsWith(ending))
-  return name === undefined ? undefined : join(logsDir(dataDir), name)
+  const name = `_${plain(shardName)}_`
+  const ending = shardUid === '' ? '.log' : `${name}${plain(shardUid)}.log`
+  return byAge(logsDir(dataDir)).find((path) => path.endsWith(ending) && basename(path).includes(name))
 }
 
 /** Makes room for a new epoch's log: of its group and rank two older ones stay. Those named in `inUse` stay anyway. */

@@ -90,6 +90,15 @@ describe('one Mac', () => {
     const [shard] = (await dev.client.list({ kind: 'Shard' })).items
     const tail = await dev.mctl('logs', shard?.metadata.name ?? '', '--tail', '1')
     expect(tail.stdout.trimEnd().split('\n')).toEqual([whole.stdout.trimEnd().split('\n').at(-1)])
+    // A shard that is gone has left its log: that of the first deployment, and of the run before.
+    expect((await dev.mctl('logs', 'first-0-e1-0')).stdout).toContain('fake engine: rank 0 of 1')
+    process.kill((shard as Shard).status?.pid ?? 0, 'SIGKILL')
+    const again = () => dev.mctl('get', 'shards', '--no-headers', '--field-selector', 'status.phase=Ready')
+    await until(async () => (await again()).stdout.startsWith('second-0-e2-0 '), 30_000, 'the second epoch is ready')
+    expect((await dev.mctl('logs', 'md/second', '--previous')).stdout).toBe(
+      (await dev.mctl('logs', 'second-0-e1-0')).stdout,
+    )
+    expect((await dev.mctl('logs', 'second-0-e1-0')).stdout).toContain('SIGKILL')
     expect(await dev.mctl('logs', 'nobody-0-e1-0')).toMatchObject({
       code: 1,
       stderr:

@@ -109,6 +109,21 @@ test('a log is found by shard name and uid', () => {
   expect(findLog(dataDir, 'chat-0-e1-0', 'u2')).toBeUndefined()
 })
 
+test('the log of a shard that is gone is found by its name alone, the newest first', () => {
+  const write = (name: string, uid: string, atSeconds: number) => {
+    const path = logPath(dataDir, 'default', name, uid)
+    pruneLogs(dataDir, path, new Set())
+    writeFileSync(path, '')
+    utimesSync(path, atSeconds, atSeconds)
+    return path
+  }
+  const newer = write('chat-0-e1-0', 'u1', 2000)
+  write('chat-0-e1-0', 'u9', 1000)
+  write('other-chat-0-e1-0', 'u3', 3000)
+  expect(findLog(dataDir, 'chat-0-e1-0', '')).toBe(newer)
+  expect(findLog(dataDir, 'chat-0-e2-0', '')).toBeUndefined()
+})
+
 test('lines are whole whatever the chunks, also inside a character', () => {
   const lines: string[] = []
   const splitter = new LineSplitter((line) => lines.push(line))
