@@ -1,16 +1,17 @@
 /** The server and the agents die at any moment: engines and answers live on, nothing acknowledged is lost. */
-import { mkdirSync, rmSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { isTrue } from '../../src/api/conditions.ts'
 import type { Node } from '../../src/api/node.ts'
 import { connect } from '../../src/rpc/grpcclient.ts'
 import type { Client } from '../../src/rpc/messages.ts'
-import { Running, freePort, mctl, pidAlive, tempDir, until } from '../support/processes.ts'
-import { complete, groupOf, readyIn, shardsOf, tinyDeployment, tinyModels } from '../support/tinycluster.ts'
+import { stopAll } from '../support/mlx.ts'
+import { Running, endAll, freePort, mctl, pidAlive, tempDir, until } from '../support/processes.ts'
+import { complete, groupOf, readyIn, shardsOf, tinyDeployment, tinyModelsDir } from '../support/tinycluster.ts'
 
-const models = tinyModels()
-const dir = tempDir()
+let modelsDir = ''
+let dir = ''
 let server: Running
 let agents: Running[]
 let client: Client
@@ -32,7 +33,7 @@ function startAgent(i: number): Running {
     '--data-dir',
     join(dir, `agent-${i}`),
     '--models-dir',
-    models.modelsDir,
+    modelsDir,
   ]
   const firstPort = 14_000 + 300 * i
   args.push('--port-range', `${firstPort}-${firstPort + 299}`, '--simulate', 'chip=Apple M4,memory=16Gi,gpuCores=10')
@@ -44,6 +45,8 @@ const nodesReady = async (): Promise<boolean> => {
 }
 
 beforeAll(async () => {
+  modelsDir = tinyModelsDir()
+  dir = tempDir()
   mkdirSync(join(dir, 'server'), { recursive: true })
   address = `127.0.0.1:${await freePort()}`
   gateway = `127.0.0.1:${await freePort()}`
@@ -60,12 +63,13 @@ beforeAll(async () => {
 })
 
 afterAll(async () => {
-  client.close()
-  await mctl(['delete', 'md', '--all', '--timeout', '30s'], { MCTL_SERVER: address })
-  for (const agent of agents) await agent.signal('SIGTERM')
-  await server.signal('SIGTERM')
-  rmSync(dir, { recursive: true, force: true })
-  await models.remove()
+  try {
+    client.close()
+    await mctl(['delete', 'md', '--all', '--timeout', '30s'], { MCTL_SERVER: address })
+  } finally {
+    await endAll()
+    await stopAll()
+  }
 })
 
 /** What the agent said at each of its starts: with how many shards it began, adopted ones included. */

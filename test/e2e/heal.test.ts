@@ -2,17 +2,17 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Node } from '../../src/api/node.ts'
 import { parseBytes } from '../../src/lib/quantity.ts'
-import { Dev, pidAlive, until } from '../support/processes.ts'
-import { complete, groupOf, readyIn, shardsOf, tinyDeployment, tinyModels } from '../support/tinycluster.ts'
+import { stopAll } from '../support/mlx.ts'
+import { Dev, endAll, pidAlive, until } from '../support/processes.ts'
+import { complete, groupOf, readyIn, shardsOf, tinyDeployment, tinyModelsDir } from '../support/tinycluster.ts'
 
-const models = tinyModels()
 let dev: Dev
 
 beforeAll(async () => {
   dev = await Dev.start({
     nodes: 2,
     simulate: 'chip=Apple M4,memory=16Gi,gpuCores=10',
-    env: { MCTL_MODELS_DIR: models.modelsDir },
+    env: { MCTL_MODELS_DIR: tinyModelsDir() },
   })
   for (const [name, parallelism] of [['pp', { strategy: 'Pipeline', degree: 2, split: [3, 2] }]] as const) {
     const applied = await dev.mctlWith(
@@ -28,8 +28,8 @@ beforeAll(async () => {
   }
 })
 afterAll(async () => {
-  await dev.stop()
-  await models.remove()
+  await endAll()
+  await stopAll()
 })
 
 const pidsOf = async (group: string) => (await shardsOf(dev.client, group)).map((shard) => shard.status?.pid ?? -1)

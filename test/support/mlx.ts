@@ -104,8 +104,11 @@ const ranks: Rank[] = []
 const folders: string[] = []
 
 export async function stopAll(): Promise<void> {
-  await killRanks()
-  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true })
+  try {
+    await killRanks()
+  } finally {
+    for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true })
+  }
 }
 
 export async function killRanks(): Promise<void> {

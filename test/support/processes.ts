@@ -1,4 +1,7 @@
-/** Real processes for e2e tests: `mctl server`, `mctl agent`, `mctl dev` and plain commands, from the build that `npm run setup` made. */
+/**
+ * Real processes for e2e tests: `mctl server`, `mctl agent`, `mctl dev` and plain commands, from the build that `npm run
+ * setup` made. Processes and folders are remembered: `afterAll(endAll)` leaves none, whatever became of the tests.
+ */
 import type { ChildProcess } from 'node:child_process'
 import { spawn } from 'node:child_process'
 import { mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
@@ -7,6 +10,7 @@ import type { AddressInfo } from 'node:net'
 import { join, resolve } from 'node:path'
 import { connect } from '../../src/rpc/grpcclient.ts'
 import type { Client } from '../../src/rpc/messages.ts'
+import { processesOf } from './remains.ts'
 
 export const root = resolve(import.meta.dirname, '../..')
 const entry = join(root, 'dist/src/bin/mctl.js')
@@ -17,9 +21,43 @@ export interface Ran {
   readonly stderr: string
 }
 
-/** A short path: Unix sockets below it must stay under 104 bytes. */
+const folders = new Set<string>()
+const processes = new Set<Running>()
+/** `mctl dev` stops its shards first. */
+const END_MS = 60_000
+
+/**
+ * A folder with a short path: Unix sockets below it must stay under 104 bytes. To be made in a hook or a test: where no
+ * test of a file is chosen, none of its hooks runs.
+ */
 export function tempDir(): string {
-  return mkdtempSync('/tmp/mctl-t-')
+  const dir = mkdtempSync('/tmp/mctl-t-')
+  folders.add(dir)
+  return dir
+}
+
+/** What has just been told to end may still write there. */
+export function removeDir(dir: string): void {
+  folders.delete(dir)
+  rmSync(dir, { recursive: true, force: true, maxRetries: 10 })
+}
+
+/** Ends as Ctrl-C does whatever still runs, and removes every folder with all that runs from it. */
+export async function endAll(): Promise<void> {
+  await Promise.all([...processes].map((running) => running.end()))
+  for (const dir of folders) {
+    // Shards and gateways outlive those who started them; a test that failed may not have come to ending them.
+    if (process.platform === 'linux') for (const pid of processesOf(dir)) kill(pid)
+    removeDir(dir)
+  }
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // It ended by itself.
+  }
 }
 
 export function freePort(): Promise<number> {
@@ -64,7 +102,13 @@ export class Running {
       stdio: ['ignore', log, log],
       detached: true,
     })
-    this.exited = new Promise((done) => this.child.on('exit', (code) => done(code)))
+    processes.add(this)
+    this.exited = new Promise((done) => {
+      this.child.on('exit', (code) => {
+        processes.delete(this)
+        done(code)
+      })
+    })
   }
 
   get pid(): number {
@@ -78,6 +122,14 @@ export class Running {
   async signal(signal: NodeJS.Signals): Promise<number | null> {
     if (this.alive) this.child.kill(signal)
     return this.exited
+  }
+
+  /** SIGTERM, and SIGKILL for one that does not obey. */
+  async end(): Promise<number | null> {
+    const tooLate = setTimeout(() => this.child.kill('SIGKILL'), END_MS)
+    const code = await this.signal('SIGTERM')
+    clearTimeout(tooLate)
+    return code
   }
 
   log(): string {
@@ -109,6 +161,7 @@ export class Dev {
     if (options.simulate !== undefined) args.push('--simulate', options.simulate)
     this.running = new Running(args, join(dir, 'dev.log'), this.#env)
     this.client = connect(server, { user: 'test' })
+    void this.running.exited.then(() => this.client.close())
   }
 
   static async start(options: DevOptions): Promise<Dev> {
@@ -135,9 +188,8 @@ export class Dev {
   }
 
   async stop(): Promise<number | null> {
-    this.client.close()
-    const code = await this.running.signal('SIGTERM')
-    rmSync(this.dir, { recursive: true, force: true })
+    const code = await this.running.end()
+    removeDir(this.dir)
     return code
   }
 }

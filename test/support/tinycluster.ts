@@ -1,25 +1,17 @@
 /** A dev cluster that serves a tiny random model with real MLX: starts fast, answers fast, dies as the big ones do. */
-import { mkdirSync, renameSync, rmSync } from 'node:fs'
+import { renameSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Shard } from '../../src/api/shard.ts'
 import type { ShardGroup } from '../../src/api/shardgroup.ts'
 import { isTrue } from '../../src/api/conditions.ts'
 import type { Client } from '../../src/rpc/messages.ts'
-import { stopAll, tinyModel } from './mlx.ts'
-import { tempDir } from './processes.ts'
+import { tempFolder, tinyModel } from './mlx.ts'
 
-/** A models folder with `tiny` (qwen2, 5 layers: pipelines in any split, tensor-shards over 2). */
-export function tinyModels(): { modelsDir: string; remove: () => Promise<void> } {
-  const modelsDir = tempDir()
-  mkdirSync(modelsDir, { recursive: true })
+/** A models folder with `tiny` (qwen2, 5 layers: pipelines in any split, tensor-shards over 2). `stopAll` removes it. */
+export function tinyModelsDir(): string {
+  const modelsDir = tempFolder()
   renameSync(tinyModel('qwen2', 5), join(modelsDir, 'tiny'))
-  return {
-    modelsDir,
-    remove: async () => {
-      await stopAll()
-      rmSync(modelsDir, { recursive: true, force: true })
-    },
-  }
+  return modelsDir
 }
 
 export const tinyDeployment = (name: string, parallelism: object, more: object = {}): string =>

@@ -77,12 +77,15 @@ class Bench {
   }
 
   async close(): Promise<void> {
-    if (this.#agent === undefined) void this.agent()
-    await this.end('stop')
-    this.sessions.close()
-    await this.server.stop(100)
-    await this.store.close()
-    rmSync(this.dir, { recursive: true, force: true })
+    try {
+      if (this.#agent === undefined) void this.agent()
+      await this.end('stop')
+      this.sessions.close()
+      await this.server.stop(100)
+      await this.store.close()
+    } finally {
+      rmSync(this.dir, { recursive: true, force: true, maxRetries: 10 })
+    }
   }
 
   node(): Node | undefined {

@@ -11,7 +11,7 @@ beforeEach(async () => {
   for (const agent of agents) await agent.hosts.recover()
 })
 afterEach(async () => {
-  for (const agent of agents) await agent.remove()
+  await Promise.all(agents.map((agent) => agent.remove()))
 })
 
 /** Rank r on agent r, prepared and told of each other, and started. */

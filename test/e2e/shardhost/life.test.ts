@@ -1,8 +1,9 @@
 // The life of single shards with the fake engine: start, Ready, answer, every way to end, and nothing left behind.
 import { existsSync } from 'node:fs'
 import { createServer } from 'node:net'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest'
 import { socketDir } from '../../../agent/handles.ts'
+import type { HostsOptions } from '../../../agent/shardhost/hosts.ts'
 import { TestAgent, aShard, alive, ask, filesUnder, listens, logLines, textOf, told, until } from './support.ts'
 
 let agent: TestAgent
@@ -11,6 +12,13 @@ beforeEach(async () => {
   await agent.hosts.recover()
 })
 afterEach(() => agent.remove())
+
+/** One with options of its own, for this test alone. */
+function anotherAgent(options: Partial<HostsOptions>): TestAgent {
+  const another = new TestAgent(options)
+  onTestFinished(() => another.remove())
+  return another
+}
 
 test('a started shard becomes Ready and answers through its door', async () => {
   const shard = aShard()
@@ -90,7 +98,7 @@ test('a second stop shortens the first', async () => {
 })
 
 test('what a shard cannot have is told: memory, a start in time, a completion', async () => {
-  const short = new TestAgent({ startupDeadlineMs: () => 1500 })
+  const short = anotherAgent({ startupDeadlineMs: () => 1500 })
   await short.hosts.recover()
   const cases = [
     { args: ['--refuse-memory'], exit: { code: 70, reason: 'EngineExited' }, says: 'cannot allocate 100000000 bytes' },
@@ -115,7 +123,6 @@ test('what a shard cannot have is told: memory, a start in time, a completion', 
     expect(state?.exit?.message, args.join()).toContain(says)
     await short.hosts.forget(shard.metadata.uid)
   }
-  await short.remove()
 })
 
 test('an engine that no longer moves is seen to age, though it still beats', async () => {
@@ -167,7 +174,7 @@ test.each([
   ['is not there', ['/nowhere/node']],
   ['ends at once', [process.execPath, '-e', 'process.exit(9)']],
 ])('a shard whose host %s is lost, and is not started again', async (_, hostEntry) => {
-  const broken = new TestAgent({ hostEntry })
+  const broken = anotherAgent({ hostEntry })
   await broken.hosts.recover()
   const shard = aShard()
   await broken.prepare(shard)
@@ -176,23 +183,22 @@ test.each([
   await broken.hosts.start(shard)
   expect(broken.local(shard)?.state).toBeUndefined()
   await broken.hosts.forget(shard.metadata.uid)
-  await broken.remove()
 })
 
 test('a door whose port is taken by another fails the shard with the reason', async () => {
   const shard = aShard()
   const prepared = await agent.prepare(shard)
   const thief = createServer().listen(prepared.port, '127.0.0.1')
+  onTestFinished(() => void thief.close())
   await until(() => thief.listening, 'thief listens')
   await agent.hosts.start(shard)
   const { state } = await agent.ended(shard)
   expect(state?.exit?.reason).toBe('ShardhostFailed')
   expect(state?.exit?.message).toContain('EADDRINUSE')
-  thief.close()
 })
 
 test('a data directory with a long name still has its sockets, in a folder of its own that goes away', async () => {
-  const long = new TestAgent({ dataDir: `${agent.dataDir}/${'x'.repeat(100)}` })
+  const long = anotherAgent({ dataDir: `${agent.dataDir}/${'x'.repeat(100)}` })
   await long.hosts.recover()
   const shard = aShard()
   await long.startReady(shard)
@@ -203,5 +209,4 @@ test('a data directory with a long name still has its sockets, in a folder of it
   await long.ended(shard)
   await long.hosts.forget(shard.metadata.uid)
   expect(existsSync(dir)).toBe(false)
-  await long.remove()
 })

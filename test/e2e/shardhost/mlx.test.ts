@@ -20,7 +20,7 @@ beforeEach(async () => {
   for (const agent of agents) await agent.hosts.recover()
 })
 afterEach(async () => {
-  for (const agent of agents) await agent.remove()
+  await Promise.all(agents.map((agent) => agent.remove()))
 })
 
 const mlx: Partial<ShardSpec> = {

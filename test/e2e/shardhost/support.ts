@@ -104,10 +104,13 @@ export class TestAgent {
   /** Whatever a test left running ends here. */
   async remove(): Promise<void> {
     for (const { shardUid } of this.hosts.list()) this.hosts.stop(shardUid, 0, 'the test is over')
-    for (const local of this.hosts.list())
-      if (local.state !== undefined && local.lost !== true) await until(() => !alive(local.state?.hostPid), 'host ends')
-    this.hosts.close()
-    rmSync(this.dataDir, { recursive: true, force: true })
+    try {
+      for (const { state, lost } of this.hosts.list())
+        if (state !== undefined && lost !== true) await until(() => !alive(state.hostPid), 'host ends')
+    } finally {
+      this.hosts.close()
+      rmSync(this.dataDir, { recursive: true, force: true, maxRetries: 10 })
+    }
   }
 }
 

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { expect, test, vi } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { readQuestion, wholeAnswer } from '../../../agent/runtimes/fake/answers.ts'
 import { argsFor, fakeArgNames, parseFakeArgs } from '../../../agent/runtimes/fake/config.ts'
 import { fakeRuntime, launchFake } from '../../../agent/runtimes/fake/launch.ts'
@@ -125,10 +125,10 @@ test('the probe of mlx offers what can be launched', () => {
 
 test('a missing engine is told with its remedy, and the others are offered', async () => {
   const userDataDir = mkdtempSync(join(tmpdir(), 'mctl-none-'))
+  onTestFinished(() => rmSync(userDataDir, { recursive: true }))
   const report = await probeEngines({ mlx: mlxRuntime({ userDataDir, platform: 'linux' }), fake: fakeRuntime() })
   expect(report.engines.map(({ name }) => name)).toEqual(['fake'])
   expect(report.missing).toEqual([{ engine: 'mlx', remedy: expect.stringContaining('npm run setup') as string }])
-  rmSync(userDataDir, { recursive: true })
 })
 
 const limits = { servedName: 'chat', contextTokens: 100, maxOutputTokens: 50, worldSize: 2 }
