@@ -21,12 +21,19 @@ export const modelRules: readonly Rule<Model>[] = [
   { reads: ['status.shape'], check: ({ status }) => checkShape('status.shape', status?.shape) },
 ]
 
+const perLayer = [
+  'layerBytes',
+  'kvBytesPerTokenPerLayer',
+  'kvWindowTokensPerLayer',
+  'stateBytesPerSequencePerLayer',
+] as const
+
 /** Sizes that contradict each other would make wrong plans. */
 export function checkShape(field: string, shape: ModelShape | undefined): Cause[] {
   if (shape === undefined) return []
   const causes: Cause[] = []
   const { layers, experts, activeParameters, replicatedBytes } = shape
-  for (const key of ['layerBytes', 'kvBytesPerTokenPerLayer'] as const) {
+  for (const key of perLayer) {
     const list = shape[key] ?? []
     if (list.length !== 0 && list.length !== layers)
       causes.push(invalid(`${field}.${key}`, list, `must have one entry per layer, ${layers}, or none`))

@@ -1,8 +1,10 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { shapeOfModel } from '../../../../src/api/modelfiles/shape.ts'
 import { readTensors } from '../../../../src/api/modelfiles/safetensors.ts'
 import { isOpError } from '../../../../src/lib/errors.ts'
-import { folder, json, safetensors } from './folder.ts'
+import { folder, json, llamaConfig, safetensors } from './folder.ts'
+import { virtualFolder } from './virtual.ts'
 
 const two = { a: ['F16', 2, 3], b: ['F32', 4] } as const
 const read = (contents: Readonly<Record<string, Uint8Array>>) => readTensors(folder(contents))
@@ -103,4 +105,30 @@ test('no bytes make it throw anything but an Invalid', async () => {
       }
     }),
   )
+})
+
+describe('hostile lengths are refused before anything is read for them', () => {
+  const claims = (headerBytes: bigint, sizeBytes: number) => {
+    const bytes = Buffer.alloc(8)
+    bytes.writeBigUInt64LE(headerBytes)
+    return virtualFolder({ 'config.json': json(llamaConfig), 'model.safetensors': { bytes, sizeBytes } })
+  }
+  test.each([
+    ['2^63', 2n ** 63n, 2 ** 40],
+    ['2^64 − 1', 2n ** 64n - 1n, 2 ** 40],
+    ['a gigabyte of JSON', 1_000_000_000n, 2 ** 40],
+    ['more than the file', 90_000_000n, 1000],
+  ])('a header of %s', async (_, headerBytes, sizeBytes) => {
+    const { model, bytesRead } = claims(headerBytes, sizeBytes)
+    await expect(shapeOfModel(model)).rejects.toThrow('read model file model.safetensors: ')
+    expect(bytesRead()).toBeLessThan(1000)
+  })
+  test.each(['config.json', INDEX])('a gigabyte of JSON as %s', async (name) => {
+    const files = { 'config.json': json(llamaConfig), 'model.safetensors': safetensors(two) }
+    const { model, bytesRead } = virtualFolder({ ...files, [name]: { bytes: new Uint8Array(), sizeBytes: 1e9 } })
+    await expect(shapeOfModel(model)).rejects.toThrow(
+      `read model file ${name}: the file is too large: 1000000000 bytes`,
+    )
+    expect(bytesRead()).toBeLessThan(1000)
+  })
 })

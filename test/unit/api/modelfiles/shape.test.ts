@@ -118,6 +118,12 @@ describe('quantised weights', () => {
     expect(shape.quantization).toEqual({ bits: 4, groupSize: 32 })
     expect(shape.layerBytes).toEqual([6 * (16 + 2 + 2) + 12])
   })
+  test('whose words and scales contradict the configuration are refused', async () => {
+    const wrong = { ...config, quantization: { bits: 4, group_size: 64 } }
+    await expect(shapeOf(wrong, tensors)).rejects.toThrow(
+      'read model file config.json: quantization of 4 bits in groups of 64 does not fit the words and scales of tensor "lm_head.weight"',
+    )
+  })
   test('need a configuration that says how', async () => {
     await expect(shapeOf({ ...config, quantization: undefined }, tensors)).rejects.toThrow(
       'read model file config.json: quantization is missing, but tensor "model.embed_tokens.weight" is packed',
@@ -125,7 +131,45 @@ describe('quantised weights', () => {
   })
 })
 
+describe('what the configuration leaves to the engine, the tensors tell', () => {
+  test('heads, their width and the vocabulary of a gemma3', async () => {
+    const text_config = { model_type: 'gemma3_text', hidden_size: 8, num_hidden_layers: 2, intermediate_size: 16 }
+    const { 'lm_head.weight': _, ...headless } = llama()
+    const norms = { 'model.layers.0.self_attn.q_norm.weight': ['F16', 2] } as const
+    const shape = await shapeOf({ model_type: 'gemma3', text_config }, { ...headless, ...norms })
+    expect(shape).toMatchObject({ attentionHeads: 4, kvHeads: 2, headDim: 2, vocabSize: 32, tiedEmbeddings: true })
+    expect(shape).toMatchObject({ slidingWindow: 512, kvWindowTokensPerLayer: [512, 512] })
+  })
+  test('a width that no tensor tells is asked for', async () => {
+    const { num_attention_heads: _, ...silent } = llamaConfig
+    await expect(shapeOf(silent, llama())).rejects.toThrow('config.json: num_attention_heads is missing')
+  })
+})
+
 describe('other architectures by general rules', () => {
+  test('windows count only where the engine keeps to them', async () => {
+    const sliding = { sliding_window: 64, layer_types: ['sliding_attention', 'full_attention'] }
+    expect(await shapeOf({ ...llamaConfig, ...sliding }, llama())).toMatchObject({
+      slidingWindow: 64,
+      kvWindowTokensPerLayer: [64, 0],
+    })
+    const mixtral = await shapeOf({ ...llamaConfig, ...sliding, model_type: 'mixtral' }, llama())
+    expect(mixtral.kvWindowTokensPerLayer).toBeUndefined()
+  })
+  test('8-bit floats with a scale are unpacked to 16 bits when they are loaded', async () => {
+    const at = 'model.layers.0.mlp.extra'
+    const shape = await shapeOf(llamaConfig, {
+      ...llama(),
+      [`${at}.weight`]: ['U8', 100] as TensorSpec,
+    })
+    const float8 = await shapeOf(llamaConfig, {
+      ...llama(),
+      [`${at}.weight`]: ['F8_E4M3', 100],
+      [`${at}.weight_scale_inv`]: ['F32', 1],
+    })
+    expect(float8.weightBytes - shape.weightBytes).toBe(100)
+    expect(float8.parameters).toBe(shape.parameters)
+  })
   test('a mixture uses a part of its experts', async () => {
     const experts: Record<string, TensorSpec> = {
       'model.layers.0.mlp.switch_mlp.up_proj.weight': ['F16', 8, 16, 8],
@@ -141,7 +185,7 @@ describe('other architectures by general rules', () => {
   const mla = { ...llamaConfig, kv_lora_rank: 16, qk_rope_head_dim: 4, qk_nope_head_dim: 8, v_head_dim: 8 }
   test.each([
     ['deepseek_v3', {}, (16 + 4) * 2],
-    ['deepseek_v32', { index_head_dim: 6 }, (16 + 4 + 6) * 2],
+    ['deepseek_v32', { index_head_dim: 6 }, (16 + 4) * 2],
     ['deepseek_v2', {}, 4 * (8 + 4 + 8) * 2],
   ])('the cache of %s', async (model_type, more, bytes) => {
     const shape = await shapeOf({ ...mla, ...more, model_type }, llama())
@@ -175,7 +219,7 @@ describe('what makes no sense is refused', () => {
     [{ num_hidden_layers: 0 }, 'config.json: num_hidden_layers is 0, must be a whole number above 0'],
     [{ num_hidden_layers: 1e9 }, 'config.json: num_hidden_layers is 1000000000, at most 10000'],
     [{ hidden_size: '8' }, 'config.json: hidden_size is "8", must be a whole number above 0'],
-    [{ vocab_size: undefined }, 'config.json: vocab_size is missing'],
+    [{ num_hidden_layers: undefined }, 'config.json: num_hidden_layers is missing'],
     [{ num_attention_heads: 3 }, 'config.json: hidden_size 8 does not divide by num_attention_heads 3'],
     [{ num_hidden_layers: 3 }, 'config.json: num_hidden_layers is 3, but no weights of layer 2 are in the files'],
   ])('a configuration with %j', async (bent, fault) => {
@@ -188,10 +232,5 @@ describe('what makes no sense is refused', () => {
       'config.json: no valid JSON',
     )
     await expect(shapeOfModel(folder({ ...weights, 'config.json': json([]) }))).rejects.toThrow('must hold a JSON map')
-  })
-  test('a GGUF file is told apart', async () => {
-    await expect(shapeOfModel(folder({ 'm.gguf': Buffer.from('GGUF') }))).rejects.toMatchObject({
-      code: 'Unimplemented',
-    })
   })
 })
