@@ -283,11 +283,11 @@ function masked(text: string): string {
       return uids.get(uid) ?? ''
     })
     .replaceAll(/("?resourceVersion"?: )"\d+"/g, '$1"(revision)"')
-    .replaceAll(/\b[0-9a-f]{16}\b/g, '(hash)')
     .replaceAll(/\b\d+\.\d{6,}\b/g, '(number)')
+    .replaceAll(/\b[0-9a-f]{16}\b/g, '(hash)')
     .replaceAll(/\d+(\.\d+)? tokens\/s/g, 'N tokens/s')
     .replaceAll(/\d+ % (?=slower|faster)/g, 'N % ')
-    .replaceAll(/(?<=\()\d+ %(?=\))/g, 'N %')
+    .replaceAll(/(?<=\(|± )\d+ %/g, 'N %')
     .replaceAll(/(?<=first token after )[\d.]+(?= s at)/g, 'N')
     .replaceAll(/(?<=one stream, )[\d.]+(?= in all)/g, 'N')
     .replaceAll(/(?<=Gi +)\d+\.\d$/gm, 'N')
