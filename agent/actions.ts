@@ -14,6 +14,8 @@ export interface ActionArgs {
   readonly forgetShard: { readonly shardUid: string; readonly shardName: string }
   /** The shard is lost for this epoch: remember why, and never try it again in place. */
   readonly failShard: { readonly shardUid: string; readonly shardName: string; readonly exit: ShardExit }
+  /** Begins to bring the model's files here; how far that is, is observed. */
+  readonly fetchModel: { readonly shard: Shard }
   /** Takes ports and writes the handle. */
   readonly prepareShard: { readonly shard: Shard; readonly modelDir: string | undefined }
   readonly startShard: { readonly shard: Shard }
@@ -41,6 +43,8 @@ export interface Wait {
   readonly shardName: string
   readonly reason:
     | 'Busy'
+    | 'DiskFull'
+    | 'Fetching'
     | 'ForeignShard'
     | 'ListNotRead'
     | 'ModelsNotScanned'
@@ -49,6 +53,8 @@ export interface Wait {
     | 'ServerTimeUnknown'
     | 'Stopping'
   readonly message: string
+  /** Of a fetch. */
+  readonly progress?: { readonly doneBytes: number; readonly totalBytes: number }
 }
 
 /** What a pass decides for one shard. */

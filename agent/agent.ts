@@ -12,6 +12,7 @@ import { PLANNED_STOP } from './actions.ts'
 import type { AgentEnd } from './contact.ts'
 import { ServerContact } from './contact.ts'
 import { Execution } from './execution.ts'
+import type { Fetcher } from './fetch/fetcher.ts'
 import type { Hosts, LocalShard } from './hosts.ts'
 import type { ModelShelf } from './models.ts'
 import { NodeReporter } from './nodereporter.ts'
@@ -28,6 +29,8 @@ export interface AgentDoors {
   readonly client: Client
   readonly hosts: Hosts
   readonly models: ModelShelf
+  /** Absent: only models that are here already can run. */
+  readonly fetcher?: Fetcher
   readonly observe: Observe
   readonly probeEngines: () => Promise<EngineReport>
   readonly record: AgentRecord
@@ -105,7 +108,7 @@ export class Agent {
 
   /** Runs until `stop`, or until the server refuses this agent. Rejects only when it could not begin. */
   async run(): Promise<AgentEnd> {
-    const { hosts, models, clock, log } = this.#doors
+    const { hosts, models, fetcher, clock, log } = this.#doors
     const { signal } = this.#over
     await hosts.recover()
     await this.#contact.remember()
@@ -114,7 +117,11 @@ export class Agent {
     await this.#node.begin()
     log.info('agent begins', { node: this.#options.nodeName, shards: hosts.list().length })
 
-    const offs = [hosts.onChange(() => this.#onHosts()), models.onChange(() => this.#node.tell())]
+    const offs = [
+      hosts.onChange(() => this.#onHosts()),
+      models.onChange(() => this.#node.tell()),
+      fetcher?.onChange(() => this.#onFetch()),
+    ]
     const loops = [
       every(clock, PASS_PERIOD_MS, signal, () => this.#wake()),
       every(clock, PROBE_PERIOD_MS, signal, () => this.#node.reprobe()),
@@ -122,9 +129,10 @@ export class Agent {
     try {
       return await this.#contact.run(signal)
     } finally {
-      for (const off of offs) off()
+      for (const off of offs) off?.()
       this.#over.abort()
       hosts.close()
+      await fetcher?.close()
       await Promise.all(loops)
     }
   }
@@ -184,6 +192,11 @@ export class Agent {
     this.#wake()
   }
 
+  #onFetch(): void {
+    this.#node.onFetches()
+    this.#wake()
+  }
+
   #onExecuted(again: boolean): void {
     this.#changed()
     if (again) this.#wake()
@@ -200,7 +213,7 @@ export class Agent {
   }
 
   #pass(): void {
-    const { hosts, models, clock } = this.#doors
+    const { hosts, models, fetcher, clock } = this.#doors
     const wanted = this.#wanted.list()
     const local = hosts.list()
     const observation = {
@@ -208,6 +221,7 @@ export class Agent {
       clusterUid: this.#contact.clusterUid(),
       local,
       models: models.list(),
+      ...(fetcher === undefined ? {} : { fetches: fetcher.states() }),
       serverNowMs: this.#contact.serverNowMs(),
     }
     const plan = planNode(wanted, observation, clock.nowMs())
@@ -244,6 +258,16 @@ export class Agent {
     const here = new Set(local.map((l) => l.shardUid))
     const isWanted = (uid: string) => this.#wanted.get(uid) !== undefined
     this.#execution.keepOnly((uid) => here.has(uid) || isWanted(uid))
+    this.#doors.fetcher?.keepOnly(
+      (uid) => this.#needsModel(uid),
+      local.flatMap(({ prepared }) => prepared.modelDir ?? []),
+    )
     this.#shards.keepOnly(isWanted)
+  }
+
+  /** Wanted, and not given up. */
+  #needsModel(uid: string): boolean {
+    const shard = this.#wanted.get(uid)
+    return shard !== undefined && shard.metadata.deletionTimestamp === undefined && shard.status?.phase !== 'Failed'
   }
 }

@@ -9,10 +9,12 @@ import type { Action } from './actions.ts'
 import type { ExecutorDoors, Notes } from './executors/doors.ts'
 import { emptyNotes } from './executors/doors.ts'
 import { execute, exitOfFailure, shardNameOf, shardUidOf } from './executors/index.ts'
+import type { Fetcher } from './fetch/fetcher.ts'
 import type { Hosts } from './hosts.ts'
 
 export interface ExecutionDoors {
   readonly hosts: Hosts
+  readonly fetcher?: Fetcher | undefined
   readonly clusterUid: () => string
   readonly clock: Clock
   readonly log: Logger
@@ -48,10 +50,10 @@ export class Execution {
   }
 
   async #run(action: Action, uid: string): Promise<void> {
-    const { hosts, clusterUid, clock, log, onEnd } = this.#doors
+    const { hosts, fetcher, clusterUid, clock, log, onEnd } = this.#doors
     const { busy, failures } = this.notes
     const facts = { action: action.kind, shard: shardNameOf(action), uid }
-    const doors: ExecutorDoors = { hosts, notes: this.notes, clusterUid }
+    const doors: ExecutorDoors = { hosts, fetcher, notes: this.notes, clusterUid }
     let again = true
     try {
       await execute(doors, action)

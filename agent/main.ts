@@ -3,10 +3,10 @@
  * calls it with what argv and the environment said.
  */
 import { mkdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { shapeOfModel } from '../src/api/modelfiles/shape.ts'
 import { systemClock, systemRandom } from '../src/lib/clock.ts'
-import { OpError, messageOf } from '../src/lib/errors.ts'
+import { OpError, isOpError, messageOf } from '../src/lib/errors.ts'
 import type { Logger } from '../src/lib/log.ts'
 import { connect } from '../src/rpc/grpcclient.ts'
 import type { DirectoryLock } from '../src/store/lock.ts'
@@ -14,6 +14,10 @@ import { lockDirectory } from '../src/store/lock.ts'
 import { STOP_AFTER_FAILURE } from './actions.ts'
 import type { StopHow } from './agent.ts'
 import { Agent } from './agent.ts'
+import type { HubOptions } from './fetch/hub.ts'
+import { checkEndpoint, hubGet } from './fetch/hub.ts'
+import { ModelFetcher } from './fetch/fetcher.ts'
+import { fetchedRoot } from './fetch/folder.ts'
 import { DiskShelf } from './models.ts'
 import type { EngineReport } from './nodestatus.ts'
 import { machineDoors } from './observe/doors.ts'
@@ -42,6 +46,8 @@ export interface RunAgentOptions {
   /** N: report 1/N of the machine. */
   readonly share?: number
   readonly labels?: Readonly<Record<string, string>>
+  /** Where `hf://` models come from; absent: this agent fetches none. */
+  readonly hub?: HubOptions
   readonly agentVersion: string
   readonly log: Logger
   /** Ends the agent and leaves its shards running. */
@@ -80,12 +86,14 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
       clock: systemClock,
       log,
     })
+    const fetcher = options.hub === undefined ? undefined : fetcherOf(options, options.hub, shelf)
     const client = connect(options.server, { node: name })
     const agent = new Agent(
       {
         client,
         hosts: openHosts(hostDoors),
         models: shelf,
+        ...(fetcher === undefined ? {} : { fetcher }),
         observe: machine.observe,
         probeEngines: machine.probe,
         record: fileRecord(dataDir),
@@ -110,6 +118,40 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
   } finally {
     over.abort()
     lock.release()
+  }
+}
+
+function fetcherOf({ modelsDir, log }: RunAgentOptions, hub: HubOptions, shelf: DiskShelf): ModelFetcher {
+  const endpoint = checkEndpoint(hub.endpoint)
+  const fetcher = new ModelFetcher({
+    get: hubGet({ ...hub, endpoint }),
+    endpoint,
+    modelsDir,
+    volume: machineDoors.volume,
+    lock: (dir) => lockModel(modelsDir, dir),
+    clock: systemClock,
+    random: systemRandom,
+    log,
+  })
+  // What has come or gone shows in the Node at once, not at the next scan.
+  let ended = 0
+  fetcher.onChange(() => {
+    const now = [...fetcher.states().values()].filter(({ kind }) => kind !== 'Fetching').length
+    if (now !== ended) void shelf.scan().catch((error) => log.warn('models scan failed', { error: messageOf(error) }))
+    ended = now
+  })
+  return fetcher
+}
+
+/** The lock is beside the models, for a model's folder holds nothing but its files. */
+function lockModel(modelsDir: string, dir: string): DirectoryLock | undefined {
+  const folder = join(fetchedRoot(modelsDir), '.locks', basename(dir))
+  mkdirSync(folder, { recursive: true })
+  try {
+    return lockDirectory(folder)
+  } catch (error) {
+    if (isOpError(error, 'Unavailable')) return undefined
+    throw error
   }
 }
 

@@ -13,6 +13,7 @@ import type { Clock } from '../src/lib/clock.ts'
 import { every } from '../src/lib/clock.ts'
 import { messageOf } from '../src/lib/errors.ts'
 import type { Logger } from '../src/lib/log.ts'
+import { fetchedModels } from './fetch/shelf.ts'
 
 /** One model that this machine holds, whole or not. */
 export interface LocalModel extends NodeModel {
@@ -65,6 +66,7 @@ export class DiskShelf implements ModelShelf {
   /** `path size mtime` → sha256 of the content. */
   #digests: Map<string, string> | undefined
   #models: readonly LocalModel[] | undefined
+  #scanning: Promise<void> = Promise.resolve()
 
   constructor(options: DiskShelfOptions) {
     this.#options = options
@@ -87,8 +89,14 @@ export class DiskShelf implements ModelShelf {
     await every(clock, rescanMs, signal, scan)
   }
 
-  /** One look at the whole folder. Listeners are told when anything differs from the last one. */
-  async scan(signal?: AbortSignal): Promise<void> {
+  /** One look at the whole folder, after those that were asked for before. Listeners are told when anything differs. */
+  scan(signal?: AbortSignal): Promise<void> {
+    const scan = this.#scanning.then(() => this.#scan(signal))
+    this.#scanning = scan.catch(() => {})
+    return scan
+  }
+
+  async #scan(signal: AbortSignal | undefined): Promise<void> {
     this.#digests ??= await readDigests(this.#options.cacheFile)
     const models: LocalModel[] = []
     const used = new Set<string>()
@@ -97,6 +105,7 @@ export class DiskShelf implements ModelShelf {
       const model = await this.#look(name, used, signal)
       if (model !== undefined) models.push(model)
     }
+    models.push(...(await fetchedModels(this.#options.modelsDir)))
     if (signal?.aborted) return
     for (const key of this.#digests.keys()) if (!used.has(key)) this.#digests.delete(key)
     const changed = JSON.stringify(models) !== JSON.stringify(this.#models)

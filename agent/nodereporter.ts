@@ -7,6 +7,7 @@ import { isOpError, messageOf } from '../src/lib/errors.ts'
 import type { Logger } from '../src/lib/log.ts'
 import type { Client } from '../src/rpc/messages.ts'
 import type { OpenSession } from './contact.ts'
+import type { Fetcher } from './fetch/fetcher.ts'
 import type { ModelShelf } from './models.ts'
 import type { EngineReport, NodeReport } from './nodestatus.ts'
 import { nodePatch, nodeReport } from './nodestatus.ts'
@@ -18,6 +19,7 @@ const WRITE_TIMEOUT_MS = 10_000
 export interface NodeReporterDoors {
   readonly client: Client
   readonly models: ModelShelf
+  readonly fetcher?: Fetcher | undefined
   readonly observe: Observe
   readonly probeEngines: () => Promise<EngineReport>
   readonly log: Logger
@@ -38,6 +40,7 @@ export class NodeReporter {
   /** What this session's server acknowledged. */
   #node: { held: NodeReport | undefined; writing: boolean } | undefined
   #conditions: readonly Condition[] = []
+  #blocked: string | undefined
 
   constructor(doors: NodeReporterDoors) {
     this.#doors = doors
@@ -94,6 +97,20 @@ export class NodeReporter {
     this.#doors.onChange()
   }
 
+  /** A fetch that finds no room, or has found some, is a condition of the Node. */
+  onFetches(): void {
+    const blocked = this.#blockedFetch()
+    if (blocked === this.#blocked) return
+    this.#blocked = blocked
+    void this.#write()
+  }
+
+  #blockedFetch(): string | undefined {
+    for (const state of this.#doors.fetcher?.states().values() ?? [])
+      if (state.kind === 'DiskFull') return state.message
+    return undefined
+  }
+
   async #observe(): Promise<void> {
     const { observe, ownEngines, log } = this.#doors
     try {
@@ -135,6 +152,7 @@ export class NodeReporter {
       facts,
       engines: this.#engines,
       models: models.list(),
+      blockedFetch: this.#blocked,
       agentVersion,
       address,
       conditions: this.#conditions,

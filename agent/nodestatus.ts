@@ -20,6 +20,8 @@ export interface NodeStatusInput {
   readonly facts: MachineFacts
   readonly engines: EngineReport
   readonly models: readonly LocalModel[] | undefined
+  /** Why a fetch waits for room; undefined: none does. */
+  readonly blockedFetch?: string | undefined
   readonly agentVersion: string
   /** Where this node's shards listen. */
   readonly address: string
@@ -66,7 +68,7 @@ const modelReport = ({ source, digest, state, sizeBytes }: LocalModel): NodeMode
 const DISK_FREE_SHARE = 0.05
 const DISK_FREE_BYTES = 2 * 2 ** 30
 
-function conditionsOf({ facts, engines }: NodeStatusInput): readonly ConditionUpdate[] {
+function conditionsOf({ facts, engines, blockedFetch }: NodeStatusInput): readonly ConditionUpdate[] {
   const pressed = facts.pressure === 'Warn' || facts.pressure === 'Critical'
   const free = facts.diskFreeBytes
   const diskFull =
@@ -79,12 +81,7 @@ function conditionsOf({ facts, engines }: NodeStatusInput): readonly ConditionUp
       reason: pressed ? 'MemoryShort' : 'MemorySufficient',
       message: pressed ? `the system says that memory is short (${facts.pressure})` : 'the system has memory to give',
     },
-    {
-      type: 'DiskPressure',
-      status: diskFull ? 'True' : 'False',
-      reason: diskFull ? 'DiskShort' : 'DiskSufficient',
-      message: diskFull ? 'the volume of the data folder is nearly full: free some of it' : 'the disk has room',
-    },
+    diskPressure(diskFull, blockedFetch),
     {
       type: 'EngineMissing',
       status: missing === undefined ? 'False' : 'True',
@@ -95,6 +92,17 @@ function conditionsOf({ facts, engines }: NodeStatusInput): readonly ConditionUp
           : engines.missing.map((m) => `${m.engine}: ${m.remedy}`).join('; '),
     },
   ]
+}
+
+function diskPressure(diskFull: boolean, blockedFetch: string | undefined): ConditionUpdate {
+  if (blockedFetch !== undefined)
+    return { type: 'DiskPressure', status: 'True', reason: 'NoRoomForModel', message: blockedFetch }
+  return {
+    type: 'DiskPressure',
+    status: diskFull ? 'True' : 'False',
+    reason: diskFull ? 'DiskShort' : 'DiskSufficient',
+    message: diskFull ? 'the volume of the data folder is nearly full: free some of it' : 'the disk has room',
+  }
 }
 
 /** The patch between two reports; the server replaces each field whole. undefined when they are equal. */

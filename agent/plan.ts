@@ -5,6 +5,8 @@
 import type { Shard, ShardExit } from '../src/api/shard.ts'
 import type { Action, ActionKind, Step, StopLimits, StopReason, Wait } from './actions.ts'
 import { PLANNED_STOP, STOP_AFTER_FAILURE, fail, isWait, ofShard, waitFor } from './actions.ts'
+import type { FetchState } from './fetch/fetcher.ts'
+import { wantedModel } from './fetch/needed.ts'
 import { findModel } from './findmodel.ts'
 import type { LocalShard } from './hosts.ts'
 import type { LocalModel } from './models.ts'
@@ -27,6 +29,8 @@ export interface NodeObservation extends ShardNotes {
   readonly local: readonly LocalShard[]
   /** undefined: the first scan of the models folder has not ended. */
   readonly models: readonly LocalModel[] | undefined
+  /** How far the models of shards are that have to be fetched; undefined: this agent fetches none. */
+  readonly fetches?: ReadonlyMap<string, FetchState>
   /** The server's clock as this node reckons it; undefined before the first Welcome. */
   readonly serverNowMs: number | undefined
 }
@@ -77,7 +81,14 @@ export function planNode(desired: readonly Shard[] | undefined, observation: Nod
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
 const isOurs = (local: LocalShard, { clusterUid }: NodeObservation): boolean => local.clusterUid === clusterUid
 
-const order: readonly ActionKind[] = ['stopShard', 'failShard', 'forgetShard', 'startShard', 'prepareShard']
+const order: readonly ActionKind[] = [
+  'stopShard',
+  'failShard',
+  'forgetShard',
+  'startShard',
+  'prepareShard',
+  'fetchModel',
+]
 const inOrder = (actions: readonly Action[]): readonly Action[] =>
   [...actions].sort((a, b) => order.indexOf(a.kind) - order.indexOf(b.kind))
 
@@ -145,10 +156,30 @@ function planPrepare({ shard, observation, nowMs }: ShardInput): Step {
       `the shard was ${phase}, and this node holds no process and no handle of it`,
       nowMs,
     )
+  const { fetches } = observation
+  if (fetches !== undefined && wantedModel(shard) !== undefined)
+    return planFetched(shard, fetches.get(shard.metadata.uid), nowMs)
   const model = findModel(shard, observation.models)
   if (model.kind === 'Unknown') return waitFor(ofShard(shard), 'ModelsNotScanned', 'the models folder is being read')
   if (model.kind === 'Refused') return fail(shard, model.reason, model.message, nowMs)
   return { kind: 'prepareShard', shard, modelDir: model.dir }
+}
+
+/** A model that is fetched is prepared only when every file that the rank needs was verified here. */
+function planFetched(shard: Shard, fetch: FetchState | undefined, nowMs: number): Step {
+  if (fetch === undefined) return { kind: 'fetchModel', shard }
+  switch (fetch.kind) {
+    case 'Done':
+      return { kind: 'prepareShard', shard, modelDir: fetch.dir }
+    case 'Failed':
+      return fail(shard, fetch.reason, fetch.message, nowMs)
+    case 'Fetching':
+    case 'DiskFull': {
+      const message = fetch.kind === 'DiskFull' ? fetch.message : 'the files of the model are being fetched'
+      const wait = waitFor(ofShard(shard), fetch.kind, message)
+      return fetch.progress === undefined ? wait : { ...wait, progress: fetch.progress }
+    }
+  }
 }
 
 function planStart({ shard, observation, nowMs }: ShardInput): Step {

@@ -75,7 +75,9 @@ function ended(input: StatusInput, phase: 'Failed' | 'Stopped', exit: ShardExit 
 /** Not prepared yet. Only what keeps it waiting is worth a write. */
 function waiting(input: StatusInput): ShardStatus | undefined {
   if (input.wait === undefined || input.wait.reason === 'Busy') return undefined
-  return { phase: 'Pending', conditions: notReady(input, input.wait.reason, input.wait.message) }
+  const { reason, message, progress } = input.wait
+  const phase = reason === 'Fetching' || reason === 'DiskFull' ? 'Fetching' : 'Pending'
+  return { phase, conditions: notReady(input, reason, message), ...(progress === undefined ? {} : { progress }) }
 }
 
 function living(input: StatusInput, local: LocalShard): ShardStatus {

@@ -1,6 +1,7 @@
 /** What executors act on: the processes, and the agent's notes about shards. */
 import type { ShardExit } from '../../src/api/shard.ts'
 import type { StopLimits } from '../actions.ts'
+import type { Fetcher } from '../fetch/fetcher.ts'
 import type { Hosts } from '../hosts.ts'
 import type { ShardNotes } from '../plan.ts'
 
@@ -22,5 +23,7 @@ export const emptyNotes = (): Notes => ({
 export interface ExecutorDoors {
   readonly hosts: Hosts
   readonly notes: Notes
+  /** Absent: this agent fetches no models. */
+  readonly fetcher?: Fetcher | undefined
   readonly clusterUid: () => string
 }

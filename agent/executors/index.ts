@@ -4,6 +4,7 @@ import { isOpError, messageOf } from '../../src/lib/errors.ts'
 import type { Action, ActionArgs, ActionKind } from '../actions.ts'
 import type { ExecutorDoors } from './doors.ts'
 import { failShard } from './fail-shard.ts'
+import { fetchModel } from './fetch-model.ts'
 import { forgetShard } from './forget-shard.ts'
 import { prepareShard } from './prepare-shard.ts'
 import { startShard } from './start-shard.ts'
@@ -12,7 +13,7 @@ import { stopShard } from './stop-shard.ts'
 export type Executors = {
   readonly [K in ActionKind]: (doors: ExecutorDoors, args: ActionArgs[K]) => Promise<void>
 }
-const executors: Executors = { stopShard, forgetShard, failShard, prepareShard, startShard }
+const executors: Executors = { stopShard, forgetShard, failShard, fetchModel, prepareShard, startShard }
 
 /** Carries one action out; rejects with what went wrong. */
 export function execute<K extends ActionKind>(doors: ExecutorDoors, action: { readonly kind: K } & ActionArgs[K]) {

@@ -56,7 +56,8 @@ export interface NodeLink {
 export interface NodeModel {
   readonly source: string
   readonly digest?: string
-  readonly state: 'Present' | 'Fetching' | 'Corrupt'
+  /** Partial: some files of an hf:// model are here, as a pipeline rank needs them. */
+  readonly state: 'Present' | 'Partial' | 'Fetching' | 'Corrupt'
   readonly sizeBytes?: number
 }
 

@@ -1,5 +1,6 @@
 /** Shard: one process, one rank of worldSize, on one node, in one epoch. Immutable but for rendezvous; status is the agent's. */
 import type { Condition, ObjectMeta } from './meta.ts'
+import type { ModelFile } from './model.ts'
 import type { Engine, GroupStrategy, MemoryParts, Stage, Transport } from './words.ts'
 
 /** Written by the control plane into all ranks in one transaction once every rank is Prepared. */
@@ -27,7 +28,10 @@ export interface ShardSpec {
   readonly model: {
     readonly source?: string
     readonly digest?: string
+    /** The commit of an `hf://` source; else what the deployment says. */
     readonly revision?: string
+    /** What the node may fetch at that commit, and must get; absent: the files have to be on the node. */
+    readonly files?: readonly ModelFile[]
     readonly name?: string
     readonly layers: number
     readonly vocabSize: number

@@ -2,6 +2,7 @@
 import { mkdirSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+import { DEFAULT_ENDPOINT } from '../../agent/fetch/hub.ts'
 import { runAgent } from '../../agent/main.ts'
 import type { AgentFlags } from '../cli/context.ts'
 import { userDataDir } from '../lib/userdata.ts'
@@ -24,6 +25,7 @@ export async function runAgentProcess(flags: AgentFlags, env: Env, signals: Sign
     dataDir: flags.dataDir ?? env['MCTL_DATA_DIR'] ?? join(home, 'agent'),
     modelsDir,
     userDataDir: home,
+    hub: hubOf(env),
     agentVersion: version,
     log: makeLogger('agent', env['MCTL_LOG']).with({ node: name }),
     signal: signals.first,
@@ -33,6 +35,13 @@ export async function runAgentProcess(flags: AgentFlags, env: Env, signals: Sign
     ...(flags.simulate === undefined ? {} : { simulate: flags.simulate }),
     ...(flags.share === undefined ? {} : { share: flags.share }),
   })
+}
+
+/** The names that the ecosystem's tools read, too. */
+function hubOf(env: Env): { readonly endpoint: string; readonly token?: string } {
+  const token = env['HF_TOKEN']
+  const endpoint = env['HF_ENDPOINT'] || DEFAULT_ENDPOINT
+  return token === undefined || token === '' ? { endpoint } : { endpoint, token }
 }
 
 /** A host name as a node's name: RFC 1123, without the domain. */

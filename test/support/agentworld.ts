@@ -1,5 +1,5 @@
 /** Builders of an agent's world: wanted shards, local ones, and an in-memory `Hosts` that is told what its engines do. */
-import type { Shard, ShardStatus } from '../../src/api/shard.ts'
+import type { Shard, ShardSpec, ShardStatus } from '../../src/api/shard.ts'
 import { shardName } from '../../src/api/shard.ts'
 import type { Hosts, LocalShard, PreparedShard } from '../../agent/hosts.ts'
 import type { HostState } from '../../agent/shardhost/protocol.ts'
@@ -18,12 +18,26 @@ export interface ShardSketch {
   readonly status?: ShardStatus
   readonly source?: string
   readonly digest?: string
+  /** With a revision: what the node may fetch. */
+  readonly files?: ShardSpec['model']['files']
+  readonly revision?: string
   readonly nodeName?: string
   readonly namespace?: string
 }
 
 export function wantedShard(sketch: ShardSketch = {}): Shard {
-  const { group = 'chat-0', epoch = 1, rank = 0, startByMs, source, digest, annotations, status } = sketch
+  const {
+    group = 'chat-0',
+    epoch = 1,
+    rank = 0,
+    startByMs,
+    source,
+    digest,
+    files,
+    revision,
+    annotations,
+    status,
+  } = sketch
   const name = shardName(group, epoch, rank)
   return {
     apiVersion: 'mctl.dev/v1alpha1',
@@ -56,6 +70,8 @@ export function wantedShard(sketch: ShardSketch = {}): Shard {
         vocabSize: 100,
         ...(source === undefined ? {} : { source }),
         ...(digest === undefined ? {} : { digest }),
+        ...(revision === undefined ? {} : { revision }),
+        ...(files === undefined ? {} : { files }),
       },
       serving: { servedName: 'chat', contextTokens: 128, concurrency: 1, maxOutputTokens: 128 },
       memoryBytes: 1000,

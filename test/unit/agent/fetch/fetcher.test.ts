@@ -1,0 +1,349 @@
+/** Fetching over real HTTP onto a real disk: whatever the hub does, a file is whole and right, or it is not there. */
+import { mkdtempSync } from 'node:fs'
+import { mkdir, readFile, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { FetchDoors, Volume } from '../../../../agent/fetch/doors.ts'
+import type { FetchState } from '../../../../agent/fetch/fetcher.ts'
+import { ModelFetcher } from '../../../../agent/fetch/fetcher.ts'
+import { hubGet } from '../../../../agent/fetch/hub.ts'
+import { fetchedModels } from '../../../../agent/fetch/shelf.ts'
+import type { Shard } from '../../../../src/api/shard.ts'
+import type { Stage } from '../../../../src/api/words.ts'
+import type { Clock } from '../../../../src/lib/clock.ts'
+import { sleep, systemClock } from '../../../../src/lib/clock.ts'
+import { silentLogger } from '../../../../src/lib/log.ts'
+import { wantedShard } from '../../../support/agentworld.ts'
+import { SeededRandom } from '../../../support/virtualclock.ts'
+import { COMMIT, FileHub, faults } from './filehub.ts'
+
+/** The waits of a minute in three seconds. */
+const hasty: Clock = { ...systemClock, after: (delayMs, run) => systemClock.after(delayMs / 20, run) }
+
+const weights = (seed: number) => Buffer.alloc(200_000, seed)
+const index = JSON.stringify({
+  weight_map: {
+    'model.embed_tokens.weight': 'model-1.safetensors',
+    'model.layers.0.w': 'model-1.safetensors',
+    'model.layers.1.w': 'model-2.safetensors',
+    'model.layers.2.w': 'model-3.safetensors',
+  },
+})
+const repository = {
+  'config.json': '{}',
+  'model.safetensors.index.json': index,
+  'model-1.safetensors': weights(1),
+  'model-2.safetensors': weights(2),
+  'model-3.safetensors': weights(3),
+}
+const W2 = 'model-2.safetensors'
+
+let hub: FileHub
+let doors: FetchDoors
+let modelsDir: string
+let dir: string
+let volume: Volume
+const fetchers: ModelFetcher[] = []
+const warnings: Readonly<Record<string, unknown>>[] = []
+
+beforeEach(async () => {
+  modelsDir = mkdtempSync(join(tmpdir(), 'mctl-fetch-'))
+  dir = join(modelsDir, 'hf', `demo--tiny@${COMMIT.slice(0, 12)}`)
+  hub = new FileHub(repository)
+  const endpoint = await hub.open()
+  volume = { freeBytes: 10e9, totalBytes: 20e9 }
+  warnings.length = 0
+  doors = {
+    get: hubGet({ endpoint, token: 'secret' }),
+    endpoint,
+    modelsDir,
+    volume: () => Promise.resolve(volume),
+    lock: () => ({ release: () => {} }),
+    clock: hasty,
+    random: new SeededRandom(1),
+    log: { ...silentLogger, warn: (message, facts) => void warnings.push({ message, ...facts }) },
+  }
+})
+afterEach(async () => {
+  await Promise.all(fetchers.splice(0).map((fetcher) => fetcher.close()))
+  await hub.close()
+  await rm(modelsDir, { recursive: true })
+})
+
+function shardOf(name = 'chat', stage?: Stage, files = hub.list()): Shard {
+  const shard = wantedShard({ group: `${name}-0`, source: 'hf://demo/tiny', digest: 'sha256:d' })
+  const model = { ...shard.spec.model, revision: COMMIT, files }
+  const cut = stage === undefined ? {} : ({ strategy: 'Pipeline', stage } as const)
+  return { ...shard, spec: { ...shard.spec, ...cut, model } }
+}
+
+const uidOf = (shard: Shard) => shard.metadata.uid
+function newFetcher(changes: Partial<FetchDoors> = {}): ModelFetcher {
+  const fetcher = new ModelFetcher({ ...doors, ...changes })
+  fetchers.push(fetcher)
+  return fetcher
+}
+
+/** Resolves with the first state for which `holds`. Small steps of progress are not told, so it looks by itself. */
+async function reached(fetcher: ModelFetcher, shard: Shard, holds: (state: FetchState) => boolean) {
+  for (;;) {
+    const state = fetcher.states().get(uidOf(shard))
+    if (state !== undefined && holds(state)) return state
+    await sleep(systemClock, 5)
+  }
+}
+const ended = ({ kind }: FetchState) => kind === 'Done' || kind === 'Failed'
+async function fetched(shard = shardOf(), fetcher = newFetcher()): Promise<FetchState> {
+  fetcher.begin(shard)
+  return reached(fetcher, shard, ended)
+}
+const filesHere = async () => (await readdir(dir)).filter((name) => !name.startsWith('.')).sort()
+const isRight = async (file: keyof typeof repository) =>
+  Buffer.compare(await readFile(join(dir, file)), Buffer.from(repository[file])) === 0
+const done = () => ({ kind: 'Done', dir })
+
+describe('a fetch', () => {
+  test('brings every file under its own name, and asks for each once', async () => {
+    expect(await fetched()).toEqual(done())
+    expect(await filesHere()).toEqual(Object.keys(repository).sort())
+    expect(await isRight(W2)).toBe(true)
+    expect(hub.asked.map((a) => a.file).sort()).toEqual(Object.keys(repository).sort())
+    expect(await fetchedModels(modelsDir)).toMatchObject([
+      { source: 'hf://demo/tiny', digest: 'sha256:d', state: 'Present', dir },
+    ])
+  })
+
+  test('of a pipeline rank brings only the files of its layers and of what is outside of layers', async () => {
+    expect(await fetched(shardOf('a', [2, 3]))).toEqual(done())
+    expect(await filesHere()).not.toContain(W2)
+    expect(await filesHere()).toContain('model-3.safetensors')
+    expect(await fetchedModels(modelsDir)).toMatchObject([{ state: 'Partial' }])
+    // Another rank of this node adds what it lacks, and nothing twice.
+    expect(await fetched(shardOf('b', [0, 2]))).toEqual(done())
+    expect(hub.asked.filter((a) => a.file === 'model-1.safetensors')).toHaveLength(1)
+    expect(await fetchedModels(modelsDir)).toMatchObject([{ state: 'Present' }])
+  })
+
+  test('tells its progress in bytes of the files that the rank needs', async () => {
+    hub.faults.set(W2, [faults.stallAfter(100_000)])
+    const fetcher = newFetcher({ clock: systemClock })
+    const shard = shardOf('a', [1, 2])
+    fetcher.begin(shard)
+    const total = 400_000 + 2 + index.length
+    const half = await reached(
+      fetcher,
+      shard,
+      (s) => s.kind === 'Fetching' && s.progress?.doneBytes === total - 100_000,
+    )
+    expect(half).toEqual({ kind: 'Fetching', progress: { doneBytes: total - 100_000, totalBytes: total } })
+  })
+
+  test('sends the token to the hub only by its own address, and writes it nowhere', async () => {
+    const other = new FileHub(repository)
+    const address = await other.open()
+    hub.faults.set('config.json', [faults.status(307, { location: `${address}/cdn/config.json` })])
+    expect(await fetched()).toEqual(done())
+    expect(other.asked.map((a) => a.authorization)).toEqual([undefined])
+    expect(hub.asked.every((a) => a.authorization === 'Bearer secret')).toBe(true)
+    await other.close()
+  })
+})
+
+describe('whatever the hub does', () => {
+  test.each([
+    ['a shorter length than the file has', [faults.shortAfter(120_000)], [0, 120_000]],
+    ['a stall', [faults.stallAfter(90_000)], [0, 90_000]],
+    ['errors of the server', [faults.status(500), faults.status(503)], [0, 0, 0]],
+    ['too many requests', [faults.status(429, { 'retry-after': '20' })], [0, 0]],
+  ])('%s: it goes on where it was, no byte comes twice', async (_, list, froms) => {
+    hub.faults.set(W2, [...list])
+    expect(await fetched()).toEqual(done())
+    expect(hub.asked.filter((a) => a.file === W2).map((a) => a.from)).toEqual(froms)
+    expect(hub.sentBytes(W2)).toBe(200_000)
+    expect(await isRight(W2)).toBe(true)
+  })
+
+  test('a cut: it goes on from what had come', async () => {
+    hub.faults.set(W2, [faults.cutAfter(70_000), faults.cutAfter(50_000)])
+    expect(await fetched()).toEqual(done())
+    const froms = hub.asked.filter((a) => a.file === W2).map((a) => a.from)
+    expect(froms).toHaveLength(3)
+    // What was underway when the line broke is lost, nothing else.
+    const [first = 0, second = 0, third = 0] = froms
+    expect([first, second > 0, second <= 70_000, third > second, third <= second + 50_000]).toEqual([
+      0,
+      true,
+      true,
+      true,
+      true,
+    ])
+    expect(await isRight(W2)).toBe(true)
+  })
+
+  test('a longer body than the file: what is beyond its end is not taken', async () => {
+    hub.faults.set(W2, [faults.tooLong])
+    expect(await fetched()).toEqual(done())
+    expect(await isRight(W2)).toBe(true)
+  })
+
+  test('a hub without ranges: the file comes whole, and right', async () => {
+    hub.rangeless = true
+    hub.faults.set(W2, [faults.cutAfter(70_000)])
+    expect(await fetched()).toEqual(done())
+    expect(await isRight(W2)).toBe(true)
+  })
+
+  test('a corrupt file is fetched once more', async () => {
+    hub.faults.set(W2, [faults.corrupt])
+    expect(await fetched()).toEqual(done())
+    expect(await isRight(W2)).toBe(true)
+    expect(warnings).toMatchObject([{ message: 'fetched file is corrupt', file: W2 }])
+  })
+
+  test('a file that is corrupt twice is reported with its name, expected and found sha256, and is not there', async () => {
+    hub.faults.set(W2, [faults.corrupt, faults.corrupt])
+    const state = await fetched()
+    const expected = hub.list().find((f) => f.name === W2)?.sha256 ?? ''
+    expect(state).toMatchObject({ kind: 'Failed', reason: 'ModelFileCorrupt' })
+    const { message } = state as { message: string }
+    expect(message).toMatch(new RegExp(`^${W2} of hf://demo/tiny: expected sha256 ${expected}, found [0-9a-f]{64}`))
+    expect(message).not.toContain(`found ${expected}`)
+    expect(await filesHere()).not.toContain(W2)
+  })
+
+  test('a hub that never answers well is given up with its last word; what came stays for the next try', async () => {
+    hub.faults.set(W2, [faults.cutAfter(80_000), ...Array.from({ length: 9 }, () => faults.status(502))])
+    expect(await fetched()).toMatchObject({
+      kind: 'Failed',
+      reason: 'ModelFetchFailed',
+      message: expect.stringContaining('the hub answers HTTP 502'),
+    })
+    hub.faults.clear()
+    const { size } = await stat(join(dir, `${W2}.part`))
+    expect(size).toBeGreaterThan(0)
+    expect(await fetched(shardOf('next'))).toEqual(done())
+    expect(hub.asked.filter((a) => a.file === W2).at(-1)?.from).toBe(size)
+  })
+
+  test('a gated repository is told at once, with what to do', async () => {
+    hub.faults.set('config.json', [faults.status(403)])
+    expect(await fetched()).toMatchObject({
+      kind: 'Failed',
+      reason: 'ModelAccessDenied',
+      message: expect.stringMatching(/HTTP 403.*HF_TOKEN/),
+    })
+    expect(hub.asked.filter((a) => a.file === 'config.json')).toHaveLength(1)
+  })
+
+  test('a list that would lead out of the folder is refused', async () => {
+    const files = [{ name: '../evil', sizeBytes: 1, sha256: '0'.repeat(64) }]
+    expect(await fetched(shardOf('chat', undefined, files))).toMatchObject({ kind: 'Failed' })
+    expect(hub.asked).toEqual([])
+  })
+})
+
+describe('what is on disk', () => {
+  test('a fetch that was broken off goes on from its parts', async () => {
+    hub.faults.set(W2, [faults.stallAfter(90_000)])
+    const first = newFetcher({ clock: systemClock })
+    const shard = shardOf()
+    first.begin(shard)
+    await reached(first, shard, (s) => s.kind === 'Fetching' && s.progress?.doneBytes === 490_002 + index.length)
+    await first.close()
+    expect(await filesHere()).toContain(`${W2}.part`)
+    expect(await fetchedModels(modelsDir)).toMatchObject([{ state: 'Fetching' }])
+    expect(await fetched()).toEqual(done())
+    expect(hub.sentBytes(W2)).toBe(200_000)
+    expect(hub.asked.filter((a) => a.file !== W2)).toHaveLength(4)
+  })
+
+  test('a part whose bytes are wrong costs one more fetch of the file', async () => {
+    await mkdir(dir, { recursive: true })
+    await writeFile(join(dir, `${W2}.part`), Buffer.alloc(50_000, 9))
+    expect(await fetched()).toEqual(done())
+    expect(await isRight(W2)).toBe(true)
+    expect(hub.asked.filter((a) => a.file === W2).map((a) => a.from)).toEqual([50_000, 0])
+  })
+
+  test('a file that was tampered with is found before anything starts, and fetched again', async () => {
+    await fetched()
+    const before = await stat(join(dir, W2))
+    await writeFile(join(dir, W2), Buffer.alloc(200_000, 7))
+    await utimes(join(dir, W2), before.atime, before.mtime)
+    expect(await fetchedModels(modelsDir)).toMatchObject([{ state: 'Corrupt', problem: expect.stringContaining(W2) }])
+    expect(await fetched(shardOf('next'))).toEqual(done())
+    expect(await isRight(W2)).toBe(true)
+    expect(warnings).toMatchObject([{ message: 'file of a model is corrupt and fetched again', file: W2 }])
+  })
+
+  test('a file that is right without a record is taken over, not fetched', async () => {
+    await mkdir(dir, { recursive: true })
+    await writeFile(join(dir, W2), weights(2))
+    expect(await fetched()).toEqual(done())
+    expect(hub.sentBytes(W2)).toBe(0)
+  })
+
+  test('two fetchers of one folder: the second waits and fetches nothing', async () => {
+    let held = false
+    const lock = () => {
+      if (held) return undefined
+      held = true
+      return { release: () => void (held = false) }
+    }
+    const [one, two] = [newFetcher({ lock }), newFetcher({ lock })]
+    expect(await Promise.all([fetched(shardOf('a'), one), fetched(shardOf('b'), two)])).toEqual([done(), done()])
+    expect(hub.asked).toHaveLength(5)
+  })
+})
+
+describe('room on the disk', () => {
+  test('a fetch that has none waits, and goes on when there is', async () => {
+    volume = { freeBytes: 2_000_000_000, totalBytes: 20e9 }
+    const fetcher = newFetcher()
+    const shard = shardOf()
+    fetcher.begin(shard)
+    const full = await reached(fetcher, shard, ({ kind }) => kind === 'DiskFull')
+    expect(full).toMatchObject({ message: expect.stringContaining('keeps 1.9Gi of it') })
+    expect(hub.asked).toEqual([])
+    volume = { freeBytes: 3_000_000_000, totalBytes: 20e9 }
+    expect(await reached(fetcher, shard, ended)).toEqual(done())
+  })
+
+  test('unwanted fetched models make room, the longest unused first, and only as many as are needed', async () => {
+    const old = async (name: string, day: string) => {
+      const path = join(modelsDir, 'hf', name)
+      await mkdir(path, { recursive: true })
+      await writeFile(join(path, '.mctl.json'), '{}')
+      await utimes(join(path, '.mctl.json'), new Date(day), new Date(day))
+      return path
+    }
+    await old('a--newer@1', '2026-03-01')
+    await old('a--older@1', '2026-01-01')
+    const used = await old('a--used@1', '2025-01-01')
+    await mkdir(join(modelsDir, 'mine'))
+    const rooms = [2_000_000_000, 3_000_000_000]
+    const fetcher = newFetcher({
+      volume: () => Promise.resolve({ totalBytes: 20e9, freeBytes: rooms.shift() ?? 3_000_000_000 }),
+    })
+    const shard = shardOf()
+    fetcher.begin(shard)
+    fetcher.keepOnly(() => true, [used])
+    expect(await reached(fetcher, shard, ended)).toEqual(done())
+    const left = await readdir(join(modelsDir, 'hf'))
+    expect(left.sort()).toEqual(['a--newer@1', 'a--used@1', `demo--tiny@${COMMIT.slice(0, 12)}`])
+    expect(await readdir(modelsDir)).toContain('mine')
+  })
+
+  test('a shard that is no longer wanted ends its fetch', async () => {
+    hub.faults.set(W2, [faults.stallAfter(90_000)])
+    const fetcher = newFetcher({ clock: systemClock })
+    const shard = shardOf()
+    fetcher.begin(shard)
+    await reached(fetcher, shard, (s) => s.kind === 'Fetching' && s.progress?.doneBytes === 490_002 + index.length)
+    fetcher.keepOnly(() => false, [])
+    await fetcher.close()
+    expect(fetcher.states().size).toBe(0)
+    expect(hub.sentBytes(W2)).toBe(90_000)
+  })
+})
