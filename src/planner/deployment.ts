@@ -12,6 +12,7 @@ import { revisionName } from '../api/records.ts'
 import type { ShardGroup, ShardGroupSpec } from '../api/shardgroup.ts'
 import { groupName } from '../api/shardgroup.ts'
 import { CHILDREN_FINALIZER } from '../api/words.ts'
+import { counted } from '../lib/counted.ts'
 import type { Plan, StoreAction } from './actions.ts'
 import { event, isBeingDeleted, ownerOf, remove, removeFinalizer, setStatus, soonest } from './actions.ts'
 import { deletingStatus, rollUp } from './rollup.ts'
@@ -87,7 +88,7 @@ function planDeletion(scene: DeploymentScene): Plan {
     return { actions: [], report: ['Orphaning: waiting until the groups are released'] }
   return {
     actions: [...groups.filter((g) => !isBeingDeleted(g)).map(remove), setStatus(deployment, deletingStatus(scene))],
-    report: [`Deleting: waiting for ${groups.length} groups to stop`],
+    report: [`Deleting: waiting for ${counted(groups.length, 'group')} to stop`],
   }
 }
 
@@ -160,7 +161,7 @@ function planScale({ deployment, groups }: DeploymentScene, current: CurrentRevi
   ]
   const [from, to] = [groups.filter((g) => !isBeingDeleted(g)).length, replicas]
   if (actions.length > 0)
-    actions.push(event(deployment, 'Normal', 'ScalingGroups', `scaled from ${from} to ${to} groups`))
+    actions.push(event(deployment, 'Normal', 'ScalingGroups', `scaled from ${from} to ${counted(to, 'group')}`))
   return actions
 }
 

@@ -3,6 +3,7 @@ import { findCondition, isTrue, setConditions } from '../api/conditions.ts'
 import type { ConditionUpdate } from '../api/conditions.ts'
 import type { ModelDeploymentStatus } from '../api/modeldeployment.ts'
 import type { ShardGroup } from '../api/shardgroup.ts'
+import { counted } from '../lib/counted.ts'
 import { isBeingDeleted } from './actions.ts'
 import type { CurrentRevision, DeploymentScene } from './deployment.ts'
 import { describeCause } from './rankfailure.ts'
@@ -58,7 +59,7 @@ export function rollUp(scene: DeploymentScene, input: RollUpInput): { status: Mo
 }
 
 export function deletingStatus({ deployment, groups, nowMs }: DeploymentScene): ModelDeploymentStatus {
-  const message = `waiting for ${groups.length} groups to stop`
+  const message = `waiting for ${counted(groups.length, 'group')} to stop`
   const off = (type: string): ConditionUpdate => ({ type, status: 'False', reason: 'Deleting', message })
   const { endpoint: _, ...old } = deployment.status ?? {}
   const conditions = setConditions(old.conditions, [off('Available'), off('Ready')], nowMs)

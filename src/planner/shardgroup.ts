@@ -9,6 +9,7 @@ import { timestamp } from '../api/meta.ts'
 import type { Shard, ShardPhase } from '../api/shard.ts'
 import type { GroupPhase, ShardGroup, ShardGroupStatus } from '../api/shardgroup.ts'
 import { CHILDREN_FINALIZER } from '../api/words.ts'
+import { counted } from '../lib/counted.ts'
 import type { Plan, StoreAction } from './actions.ts'
 import { event, isBeingDeleted, removeFinalizer, setSpec, setStatus, soonest } from './actions.ts'
 import { blockingShards, holdingRendezvous, nodesOf, notReady, sceneOf, statusOf } from './groupscene.ts'
@@ -43,7 +44,7 @@ function planStop(scene: GroupScene): Plan {
       actions: [removeFinalizer(group, CHILDREN_FINALIZER)],
       report: ['Deleted: no shard of the group is left'],
     }
-  const message = `waiting for ${shards.length} shards to stop`
+  const message = `waiting for ${counted(shards.length, 'shard')} to stop`
   const actions = [
     ...deletions(shards),
     setStatus(group, statusOf(scene, { phase: 'Stopping' }, [notReady('Stopping', message)])),
@@ -129,7 +130,7 @@ function planForming(scene: GroupScene): Plan {
       ...deletions(older),
       ...made.shards.map((object): StoreAction => ({ action: 'create', object })),
       setStatus(group, statusOf(scene, { phase: 'Preparing' }, conditions)),
-      event(group, 'Normal', 'ShardsCreated', `created ${made.shards.length} shards of ${message}`),
+      event(group, 'Normal', 'ShardsCreated', `created ${counted(made.shards.length, 'shard')} of ${message}`),
     ],
     report: [`Preparing: ${message}`],
   }
@@ -168,7 +169,7 @@ function planStart(scene: GroupScene): Plan {
         group,
         'Normal',
         'Starting',
-        `all ${current.length} ranks are prepared: rendezvous of epoch ${group.spec.epoch}`,
+        `${everyRank(current.length)} prepared: rendezvous of epoch ${group.spec.epoch}`,
       ),
     )
   const startBy = rendezvous.length > 0 ? RENDEZVOUS_WINDOW_MS : undefined
@@ -184,7 +185,7 @@ function planReady(scene: GroupScene): Plan {
   const { restarts = 0, readySinceMs = nowMs, conditions } = group.status ?? {}
   const forgetMs = readySinceMs + RESTARTS_FORGOTTEN_AFTER_MS - nowMs
   const silent = silentNodes(scene)
-  const message = `all ${current.length} ranks of epoch ${group.spec.epoch} are ready`
+  const message = `${ranksOf(current.length, group.spec.epoch)} ready`
   const ready: ConditionUpdate =
     silent.length > 0 ? nodeNotReady(silent) : { type: 'Ready', status: 'True', reason: 'AllRanksReady', message }
   const before = conditions?.find((c) => c.type === 'Ready')
@@ -218,6 +219,10 @@ function rendezvousActions(scene: GroupScene): readonly StoreAction[] {
   const startByMs = nowMs + RENDEZVOUS_WINDOW_MS
   return current.map((s) => setSpec(s, { ...s.spec, rendezvous: { startByMs, hosts } }))
 }
+
+const everyRank = (n: number): string => (n === 1 ? 'the only rank is' : `all ${n} ranks are`)
+const ranksOf = (n: number, epoch: number): string =>
+  n === 1 ? `the only rank of epoch ${epoch} is` : `all ${n} ranks of epoch ${epoch} are`
 
 const gangPhase = (current: readonly Shard[], phases: readonly ShardPhase[]): GroupPhase =>
   current.some((s) => s.spec.rendezvous !== null) ? 'Starting' : phases.includes('Fetching') ? 'Fetching' : 'Preparing'
