@@ -197,14 +197,20 @@ export class ModelFetcher implements Fetcher {
     const { model } = job
     const folder = await ModelFolder.open(this.#doors.modelsDir, model)
     await markUsed(folder.dir)
-    await this.#fetchFiles(job, folder, smallFiles(model.files))
+    // How much the rank needs is known only when the index is here.
+    await this.#fetchFiles(job, folder, smallFiles(model.files), () => {})
     const needed = neededFiles(model.files, model.stage, await folder.weightMap(INDEX))
-    await this.#fetchFiles(job, folder, needed)
+    await this.#fetchFiles(job, folder, needed, (done, total) => this.#progress(job, done, total))
     await touch(folder.dir, this.#doors.clock.nowMs())
   }
 
   /** Makes every one of the files Verified, several at once. The first that fails ends the others. */
-  async #fetchFiles(job: Job, folder: ModelFolder, files: readonly ModelFile[]): Promise<void> {
+  async #fetchFiles(
+    job: Job,
+    folder: ModelFolder,
+    files: readonly ModelFile[],
+    onProgress: (doneBytes: number, totalBytes: number) => void,
+  ): Promise<void> {
     const missing: ModelFile[] = []
     for (const file of files) {
       if (await this.#isHere(job, folder, file)) job.bytes.set(file.name, file.sizeBytes)
@@ -216,7 +222,7 @@ export class ModelFetcher implements Fetcher {
     await makeRoom(this.#room, total - here())
     const failed = new AbortController()
     const signal = AbortSignal.any([job.control.signal, failed.signal])
-    const progress = () => this.#progress(job, here(), total)
+    const progress = () => onProgress(here(), total)
     progress()
     const queue = [...missing]
     const lane = async () => {

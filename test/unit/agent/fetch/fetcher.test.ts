@@ -16,7 +16,7 @@ import { sleep, systemClock } from '../../../../src/lib/clock.ts'
 import { silentLogger } from '../../../../src/lib/log.ts'
 import { wantedShard } from '../../../support/agentworld.ts'
 import { SeededRandom } from '../../../support/virtualclock.ts'
-import { COMMIT, FileHub, faults } from './filehub.ts'
+import { COMMIT, FileHub, faults } from '../../../support/filehub.ts'
 
 /** The waits of a minute in three seconds. */
 const hasty: Clock = { ...systemClock, after: (delayMs, run) => systemClock.after(delayMs / 20, run) }

@@ -3,8 +3,8 @@ import { createHash } from 'node:crypto'
 import { createServer } from 'node:http'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import type { ModelFile } from '../../../../src/api/model.ts'
-import type { WantedModel } from '../../../../agent/fetch/needed.ts'
+import type { ModelFile } from '../../src/api/model.ts'
+import type { WantedModel } from '../../agent/fetch/needed.ts'
 
 export const COMMIT = '0123456789abcdef0123456789abcdef01234567'
 
@@ -49,6 +49,26 @@ export const faults = {
     body[body.length - 1] = (body[body.length - 1] ?? 0) ^ 1
     response.writeHead(200, { 'content-length': body.length }).end(body)
   }) as Fault,
+  /** So many bytes at a time, with a pause before each. */
+  slow:
+    (bytes: number, pauseMs: number): Fault =>
+    (response, send, from) => {
+      const body = send()
+      const last = from + body.length - 1
+      response.writeHead(from > 0 ? 206 : 200, {
+        'content-length': body.length,
+        ...(from > 0 ? { 'content-range': `bytes ${from}-${last}/${last + 1}` } : {}),
+      })
+      let sent = 0
+      const timer = setInterval(() => {
+        const chunk = body.subarray(sent, sent + bytes)
+        sent += chunk.length
+        if (sent < body.length) return void response.write(chunk)
+        clearInterval(timer)
+        response.end(chunk)
+      }, pauseMs)
+      response.on('close', () => clearInterval(timer))
+    },
   tooLong: ((response, send) => {
     const body = Buffer.concat([send(), Buffer.from('and more')])
     response.writeHead(200, { 'content-length': body.length }).end(body)
