@@ -40,24 +40,47 @@ const dtypeBits: Readonly<Record<string, number>> = {
   C64: 64,
 }
 
+/** Headers read at once: most of the time goes by waiting for a far server. */
+const READERS = 8
+
 /** Every tensor of the model, from one file or from the files that the index names. */
 export async function readTensors(model: ModelFiles): Promise<readonly Tensor[]> {
-  const hasIndex = sizeOf(model, INDEX) !== undefined
-  const index = hasIndex ? await readIndex(model) : undefined
-  const files = index === undefined ? weightFiles(model) : [...new Set(index.values())].sort()
+  const index = await indexOf(model)
+  const files = filesIn(model, index)
+  const headers = await inOrder(files, (file) => readHeader(model, file))
   const fileOfTensor = new Map<string, string>()
-  const tensors: Tensor[] = []
-  for (const file of files) {
-    for (const tensor of await readHeader(model, file)) {
+  for (const [at, file] of files.entries()) {
+    for (const tensor of headers[at] ?? []) {
       const other = fileOfTensor.get(tensor.name)
       if (other !== undefined) throw fileFault(file, `tensor "${tensor.name}" stands in ${other}, too`)
       fileOfTensor.set(tensor.name, file)
-      tensors.push(tensor)
     }
   }
   for (const [name, file] of index ?? [])
     if (fileOfTensor.get(name) !== file) throw fileFault(file, `tensor "${name}" of ${INDEX} is missing`)
-  return tensors
+  return headers.flat()
+}
+
+/** The weight files that the engine would load, in order of names. */
+export const safetensorsFiles = async (model: ModelFiles): Promise<readonly string[]> =>
+  filesIn(model, await indexOf(model))
+
+const indexOf = async (model: ModelFiles) => (sizeOf(model, INDEX) === undefined ? undefined : readIndex(model))
+
+const filesIn = (model: ModelFiles, index: ReadonlyMap<string, string> | undefined): readonly string[] =>
+  index === undefined ? weightFiles(model) : [...new Set(index.values())].sort()
+
+/** The results in the order of the items, some at a time; the first failure in that order ends it. */
+async function inOrder<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<readonly R[]> {
+  const results: R[] = []
+  for (let start = 0; start < items.length; start += READERS) {
+    const settled = await Promise.allSettled(items.slice(start, start + READERS).map(work))
+    for (const result of settled) {
+      if (result.status === 'rejected') throw result.reason
+      results.push(result.value)
+    }
+  }
+  return results
 }
 
 /** Without an index: what the engine would load. */

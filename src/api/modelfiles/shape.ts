@@ -8,12 +8,12 @@ import { cachesOf, cacheShape } from './caches.ts'
 import type { ModelConfig } from './config.ts'
 import { readConfig } from './config.ts'
 import type { ModelFiles } from './files.ts'
-import { ggufFiles, shapeOfGguf } from './ggufshape.ts'
+import { ggufFiles, ggufParts, shapeOfGguf } from './ggufshape.ts'
 import { isEmbedding, isExpert, isHead, isLoaded, isReplicated, layerOf } from './names.ts'
 import type { Held } from './packing.ts'
 import { bytesPerLayer, heldTensors, mostly } from './packing.ts'
 import type { Tensor } from './safetensors.ts'
-import { readTensors } from './safetensors.ts'
+import { readTensors, safetensorsFiles } from './safetensors.ts'
 import { sizesOf } from './sizes.ts'
 
 export type { ModelFiles } from './files.ts'
@@ -24,6 +24,12 @@ export async function shapeOfModel(model: ModelFiles): Promise<ModelShape> {
   if (!hasTensors && ggufFiles(model).length > 0) return shapeOfGguf(model)
   const config = await readConfig(model)
   return shapeFrom(config, await readTensors(model))
+}
+
+/** The files that hold the weights of the model, as `shapeOfModel` reads them. */
+export async function weightsOf(model: ModelFiles): Promise<readonly string[]> {
+  const hasTensors = model.files.some(({ name }) => name.endsWith('.safetensors'))
+  return !hasTensors && ggufFiles(model).length > 0 ? ggufParts(model) : safetensorsFiles(model)
 }
 
 /** Pure: the sizes of the configuration and the tensors as a shape. */
