@@ -29,6 +29,8 @@ export interface Related {
   readonly shardsOnNode?: (node: string) => number
   /** Nodes that the deployment's groups are bound to, each once. */
   readonly nodesOfDeployment?: (namespace: string, deployment: string) => readonly string[]
+  /** Where files of the source lie; a copy that is not whole says so: `mini-2(Fetching)`. */
+  readonly nodesOfSource?: (source: string) => readonly string[]
 }
 
 const NONE = '<none>'
@@ -100,6 +102,13 @@ const modelColumns: readonly CellColumn<Model>[] = [
     const size = shapeOf(model)?.weightBytes
     return size === undefined ? UNKNOWN : formatBytes(size)
   }),
+  column('NODES', ({ spec }, _, related) =>
+    spec.source === undefined
+      ? NONE
+      : related.nodesOfSource === undefined
+        ? UNKNOWN
+        : joined(related.nodesOfSource(spec.source)),
+  ),
   ageColumn,
   wide('PARAMETERS', (model) => text(shapeOf(model)?.parameters)),
   wide('BITS', (model) => text(shapeOf(model)?.quantization?.bits)),
@@ -161,7 +170,7 @@ const groupColumns: readonly CellColumn<ShardGroup>[] = [
 
 const shardColumns: readonly CellColumn<Shard>[] = [
   nameColumn,
-  column('STATUS', ({ metadata, status }) => phaseOf(metadata, status?.phase)),
+  column('STATUS', ({ metadata, status }) => phaseOf(metadata, status?.phase) + percentOf(metadata, status)),
   column('RANK', ({ spec }) => `${spec.rank}/${spec.worldSize}`),
   column('NODE', ({ spec }) => text(spec.nodeName)),
   column('LAYERS', ({ spec }) => layers(spec.stage)),
@@ -174,6 +183,13 @@ const shardColumns: readonly CellColumn<Shard>[] = [
   wide('ENGINE', ({ spec }) => spec.engine.name),
   wide('REASON', ({ status }) => text(status?.exit?.reason)),
 ]
+
+/** How far a fetch is: ` 42%`. */
+function percentOf(metadata: MctlObject['metadata'], status: Shard['status']): string {
+  const { phase, progress } = status ?? {}
+  if (phase !== 'Fetching' || progress === undefined || metadata.deletionTimestamp !== undefined) return ''
+  return ` ${Math.floor((100 * progress.doneBytes) / Math.max(1, progress.totalBytes))}%`
+}
 
 const phaseOf = (metadata: MctlObject['metadata'], phase: string | undefined): string =>
   metadata.deletionTimestamp === undefined || phase === 'Stopped' ? (phase ?? 'Pending') : 'Terminating'

@@ -15,7 +15,9 @@ export function rowMaker(snapshot: Snapshot, nowMs: number): (object: MctlObject
 function relatedIn(snapshot: Snapshot): Related {
   let shards: ReadonlyMap<string, number> | undefined
   let nodes: ReadonlyMap<string, readonly string[]> | undefined
+  let sources: ReadonlyMap<string, readonly string[]> | undefined
   return {
+    nodesOfSource: (source) => (sources ??= nodesBySource(snapshot)).get(source) ?? [],
     shardsOnNode: (node) => (shards ??= countShards(snapshot)).get(node) ?? 0,
     nodesOfDeployment: (namespace, name) => (nodes ??= nodesByDeployment(snapshot)).get(`${namespace}/${name}`) ?? [],
   }
@@ -25,6 +27,16 @@ function countShards(snapshot: Snapshot): ReadonlyMap<string, number> {
   const counts = new Map<string, number>()
   for (const { spec } of snapshot.list('Shard')) counts.set(spec.nodeName, (counts.get(spec.nodeName) ?? 0) + 1)
   return counts
+}
+
+function nodesBySource(snapshot: Snapshot): ReadonlyMap<string, readonly string[]> {
+  const nodes = new Map<string, readonly string[]>()
+  for (const { metadata, status } of snapshot.list('Node'))
+    for (const { source, state } of status?.models ?? []) {
+      const word = state === 'Present' ? metadata.name : `${metadata.name}(${state})`
+      nodes.set(source, [...new Set([...(nodes.get(source) ?? []), word])].sort())
+    }
+  return nodes
 }
 
 function nodesByDeployment(snapshot: Snapshot): ReadonlyMap<string, readonly string[]> {

@@ -146,7 +146,10 @@ test('groups, shards, models, revisions and events', () => {
   expect(
     rowMap({ ...shard({}, { phase: 'Ready' }), metadata: { name: 'x', deletionTimestamp: 'now' } })['STATUS'],
   ).toBe('Terminating')
+  const fetching = { phase: 'Fetching', progress: { doneBytes: 429, totalBytes: 1000 } }
+  expect(rowMap(shard({}, fetching))['STATUS']).toBe('Fetching 42%')
   expect(rowMap(manifestOf('Model', { spec: { shape } }))).toMatchObject({
+    NODES: '<none>',
     ARCHITECTURE: 'qwen2',
     LAYERS: '28',
     SIZE: '14.2Gi',

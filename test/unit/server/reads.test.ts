@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { setStatus } from '../../../src/store/objects.ts'
 import { aDeployment, aNode, aServer, aShard, codeOf, nameOf } from './fixture.ts'
 
 describe('get and list', () => {
@@ -84,6 +85,26 @@ describe('get and list', () => {
     const one = await client.get({ ref: { kind: 'Node', namespace: '', name: 'mini-1' }, table: true })
     expect(one.row).toEqual(rows[0])
     expect((await client.list({ kind: 'Node' })).rows).toBeUndefined()
+  })
+
+  test('the table of models says where each lies, and where it is not whole', async () => {
+    const { store, person } = await aServer()
+    const source = 'hf://org/name'
+    await person().create({
+      object: { apiVersion: 'mctl.dev/v1alpha1', kind: 'Model', metadata: { name: 'm' }, spec: { source } } as never,
+    })
+    for (const [name, state] of [
+      ['mini-1', 'Present'],
+      ['mini-2', 'Fetching'],
+    ] as const) {
+      await person().create({ object: aNode(name) })
+      await store.transact((tx) => {
+        const node = tx.get('Node', '', name)
+        if (node !== undefined) setStatus(tx, node, { ...node.status, models: [{ source, state }] })
+      })
+    }
+    const { columns = [], rows = [] } = await person().list({ kind: 'Model', table: true })
+    expect(rows[0]?.cells[columns.findIndex((c) => c.name === 'NODES')]).toBe('mini-1,mini-2(Fetching)')
   })
 
   test('an agent reads its own node and shards only', async () => {
