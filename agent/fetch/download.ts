@@ -10,8 +10,9 @@ import { join } from 'node:path'
 import type { ModelFile } from '../../src/api/model.ts'
 import type { BackoffPolicy } from '../../src/lib/backoff.ts'
 import { backoffMs } from '../../src/lib/backoff.ts'
+import type { Clock } from '../../src/lib/clock.ts'
 import { sleep } from '../../src/lib/clock.ts'
-import { messageOf } from '../../src/lib/errors.ts'
+import { assert, messageOf } from '../../src/lib/errors.ts'
 import type { FetchDoors, HubAnswer } from './doors.ts'
 import { DiskFull, FetchFailure } from './doors.ts'
 import type { WantedModel } from './needed.ts'
@@ -101,8 +102,7 @@ async function receive(doors: FetchDoors, task: DownloadTask, writer: PartWriter
   const { file, model } = task
   const stalled = new AbortController()
   const signal = AbortSignal.any([task.signal, stalled.signal])
-  const watch = () => doors.clock.after(STALL_LIMIT_MS, () => stalled.abort(stallOf(writer)))
-  let timer = watch()
+  const watch = watchOver(doors.clock, () => stalled.abort(stallOf(writer)))
   let answer: HubAnswer | undefined
   try {
     const path = `/${model.repository}/resolve/${model.commit}/${encodeURIComponent(file.name)}`
@@ -110,7 +110,7 @@ async function receive(doors: FetchDoors, task: DownloadTask, writer: PartWriter
     if (await isWhole(doors, task, answer, writer)) await writer.restart()
     let checkedAt = writer.bytes
     for await (const chunk of answer.body) {
-      timer.cancel()
+      watch.onLife()
       await writer.write(chunk.subarray(0, file.sizeBytes - writer.bytes))
       task.onBytes(writer.bytes)
       if (writer.bytes >= file.sizeBytes) return
@@ -118,15 +118,27 @@ async function receive(doors: FetchDoors, task: DownloadTask, writer: PartWriter
         await task.checkRoom()
         checkedAt = writer.bytes
       }
-      timer = watch()
     }
     throw new Passing(`the answer ended after ${writer.bytes} of ${file.sizeBytes} bytes`)
   } catch (error) {
     throw stalled.signal.aborted ? stalled.signal.reason : error
   } finally {
-    timer.cancel()
+    watch.cancel()
     answer?.drop()
+    await writer.flush()
   }
+}
+
+/** Calls `onStall` once when there was no life for the limit. One timer for a stream of chunks, not one per chunk. */
+function watchOver(clock: Clock, onStall: () => void): { onLife(): void; cancel(): void } {
+  let lifeAtMs = clock.monotonicMs()
+  let timer = clock.after(STALL_LIMIT_MS, look)
+  function look(): void {
+    const leftMs = lifeAtMs + STALL_LIMIT_MS - clock.monotonicMs()
+    if (leftMs <= 0) onStall()
+    else timer = clock.after(leftMs, look)
+  }
+  return { onLife: () => void (lifeAtMs = clock.monotonicMs()), cancel: () => timer.cancel() }
 }
 
 const stallOf = (writer: PartWriter) =>
@@ -168,11 +180,20 @@ export function retryAfterMs({ header }: Pick<HubAnswer, 'header'>, nowMs: numbe
   return Number.isNaN(ms) ? undefined : Math.min(MAX_RETRY_AFTER_MS, Math.max(0, ms))
 }
 
-/** The part on disk and the hash over it, always in step. */
+/** Bytes that came and are not on disk yet: what a SIGKILL costs at most. */
+const PENDING_BYTES = 2 ** 20
+
+/**
+ * The part on disk and the hash over it. Writing goes on while the next bytes come; a write that fails is told by the
+ * next call, and then the part is worth what is on disk.
+ */
 class PartWriter {
   readonly #file: Awaited<ReturnType<typeof open>>
   #hash: Hash
   #bytes: number
+  #pending: Uint8Array[] = []
+  #pendingBytes = 0
+  #flushing: Promise<void> | undefined
 
   private constructor(file: Awaited<ReturnType<typeof open>>, hash: Hash, bytes: number) {
     this.#file = file
@@ -197,24 +218,53 @@ class PartWriter {
     return this.#bytes
   }
 
+  /** Takes the bytes; waits only while many are pending. */
   async write(chunk: Uint8Array): Promise<void> {
-    let done = 0
-    while (done < chunk.byteLength) {
-      const { bytesWritten } = await this.#file.write(chunk, done, chunk.byteLength - done).catch(asDiskFull)
-      this.#hash.update(chunk.subarray(done, done + bytesWritten))
-      done += bytesWritten
-      this.#bytes += bytesWritten
+    this.#hash.update(chunk)
+    this.#bytes += chunk.byteLength
+    this.#pending.push(chunk)
+    this.#pendingBytes += chunk.byteLength
+    if (this.#flushing === undefined) void this.#begin()
+    if (this.#pendingBytes >= PENDING_BYTES) await this.flush()
+  }
+
+  /** Resolves when everything that was taken is with the system. */
+  async flush(): Promise<void> {
+    await this.#flushing
+    if (this.#pendingBytes > 0) await this.#begin()
+  }
+
+  /** A failure stays in `#flushing`, to be told by each later flush. */
+  #begin(): Promise<void> {
+    const flushing = this.#writePending().then(() => void (this.#flushing = undefined))
+    flushing.catch(() => {})
+    this.#flushing = flushing
+    return flushing
+  }
+
+  async #writePending(): Promise<void> {
+    while (this.#pendingBytes > 0) {
+      const chunks = this.#pending
+      const wanted = this.#pendingBytes
+      this.#pending = []
+      this.#pendingBytes = 0
+      const { bytesWritten } = await this.#file.writev(chunks).catch(asDiskFull)
+      if (bytesWritten < wanted) throw new DiskFull(`only ${bytesWritten} of ${wanted} bytes could be written`)
     }
   }
 
   async restart(): Promise<void> {
+    await this.flush()
     await this.#file.truncate(0)
     this.#hash = createHash('sha256')
     this.#bytes = 0
   }
 
-  sync(): Promise<void> {
-    return this.#file.sync().catch(asDiskFull)
+  async sync(): Promise<void> {
+    await this.flush()
+    const { size } = await this.#file.stat()
+    assert(size === this.#bytes, `${size} bytes are on disk, ${this.#bytes} were taken`)
+    await this.#file.sync().catch(asDiskFull)
   }
 
   sha256(): string {

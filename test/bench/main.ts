@@ -1,6 +1,7 @@
 /** `npm run bench`: prints one table; described in docs/operations.md. Never an assertion: machines are noisy. */
 import { rmSync } from 'node:fs'
 import { tempDir } from '../support/processes.ts'
+import { benchFetch } from './fetch.ts'
 import { benchGateway } from './gateway.ts'
 import { benchPlan } from './plan.ts'
 import { printRows } from './stats.ts'
@@ -8,8 +9,8 @@ import { benchWrites } from './writes.ts'
 
 const dir = tempDir()
 try {
-  console.error('measuring plans, writes and the gateway; about a minute…')
-  const rows = [...benchPlan(), ...(await benchWrites(dir)), ...(await benchGateway())]
+  console.error('measuring plans, writes, the gateway and fetching; about a minute…')
+  const rows = [...benchPlan(), ...(await benchWrites(dir)), ...(await benchGateway()), ...(await benchFetch(dir))]
   printRows(rows)
 } finally {
   rmSync(dir, { recursive: true, force: true })

@@ -19,7 +19,11 @@ import { SeededRandom } from '../../../support/virtualclock.ts'
 import { COMMIT, FileHub, faults } from '../../../support/filehub.ts'
 
 /** The waits of a minute in three seconds. */
-const hasty: Clock = { ...systemClock, after: (delayMs, run) => systemClock.after(delayMs / 20, run) }
+const hasty: Clock = {
+  ...systemClock,
+  monotonicMs: () => systemClock.monotonicMs() * 20,
+  after: (delayMs, run) => systemClock.after(delayMs / 20, run),
+}
 
 const weights = (seed: number) => Buffer.alloc(200_000, seed)
 const index = JSON.stringify({
