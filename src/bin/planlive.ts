@@ -1,20 +1,31 @@
-/** `mctl plan -f` against the live cluster: the manifests planned as if applied, on the ledger as it stands. */
+/**
+ * `mctl plan -f` against the live cluster: the manifests planned as if applied, on the ledger as it stands. What an
+ * `hf://` model is that nobody has named before is read from its headers on the hub, and not kept.
+ */
 import { applyDefaults } from '../api/default.ts'
 import type { Manifest } from '../api/meta.ts'
+import { API_VERSION, timestamp } from '../api/meta.ts'
 import type { Model } from '../api/model.ts'
 import type { ModelDeployment } from '../api/modeldeployment.ts'
 import { validate } from '../api/validate.ts'
-import { OpError } from '../lib/errors.ts'
+import { sourceOfModel, sourceOfRef, keyOfSource } from '../controllers/modelplan.ts'
+import type { HubSource } from '../controllers/modelplan.ts'
+import { systemModelName } from '../api/modelname.ts'
+import type { ModelHub } from '../api/modelhub.ts'
+import { setConditions } from '../api/conditions.ts'
+import { systemClock } from '../lib/clock.ts'
+import { messageOf, OpError } from '../lib/errors.ts'
 import type { PlanReport } from '../planner/report.ts'
 import { planReport } from '../planner/report.ts'
 import type { PlanRequest } from '../rpc/messages.ts'
 import type { Snapshot } from '../store/store.ts'
 
-export function planLive(
+export async function planLive(
   request: PlanRequest,
   snapshot: Snapshot,
   headroomBytes: ReadonlyMap<string, number>,
-): PlanReport {
+  hub?: ModelHub,
+): Promise<PlanReport> {
   const manifests = request.objects.map((manifest) => applyDefaults(manifest))
   const causes = manifests.flatMap((manifest) => validate(manifest))
   if (causes.length > 0)
@@ -24,14 +35,69 @@ export function planLive(
   const given = <T>(kind: string) => manifests.filter((m: Manifest) => m.kind === kind) as unknown as readonly T[]
   const models = given<Model>('Model')
   const names = new Set(models.map((model) => model.metadata.name))
+  // What is in the file stands for what is stored under the same name.
+  const known = [...models, ...snapshot.list('Model').filter((model) => !names.has(model.metadata.name))]
+  const deployments = given<ModelDeployment>('ModelDeployment')
   return planReport({
     nodes: snapshot.list('Node'),
-    // What is in the file stands for what is stored under the same name.
-    models: [...models, ...snapshot.list('Model').filter((model) => !names.has(model.metadata.name))],
-    deployments: given<ModelDeployment>('ModelDeployment'),
+    models: [...known, ...(hub === undefined ? [] : await readUnknown(hub, known, deployments))],
+    deployments,
     independent: request.independent === true,
     groups: snapshot.list('ShardGroup'),
     shards: snapshot.list('Shard'),
     headroomBytes,
   })
+}
+
+/** A person waits for the answer. */
+const READ_DEADLINE_MS = 30_000
+
+/** A Model for each hub source of the deployments that no Model with a shape stands for. */
+async function readUnknown(
+  hub: ModelHub,
+  known: readonly Model[],
+  deployments: readonly ModelDeployment[],
+): Promise<readonly Model[]> {
+  const shaped = new Set(
+    known
+      .filter(({ spec, status }) => (status?.shape ?? spec.shape) !== undefined)
+      .flatMap((model) => sourceOfModel(model) ?? [])
+      .map(keyOfSource),
+  )
+  const named = (name: string | undefined) => known.find(({ metadata }) => metadata.name === name)
+  const wanted = new Map<string, HubSource>()
+  for (const { spec } of deployments) {
+    const model = named(spec.model.name)
+    const source = model === undefined ? sourceOfRef(spec.model) : sourceOfModel(model)
+    if (source !== undefined && !shaped.has(keyOfSource(source))) wanted.set(keyOfSource(source), source)
+  }
+  return Promise.all([...wanted.values()].map((source) => readOne(hub, source)))
+}
+
+/** A source that cannot be read makes a Model that says why, so that the other deployments get their plans. */
+async function readOne(hub: ModelHub, { source, repository, revision }: HubSource): Promise<Model> {
+  const nowMs = systemClock.nowMs()
+  const model = {
+    apiVersion: API_VERSION,
+    kind: 'Model',
+    metadata: {
+      name: systemModelName(source, revision),
+      uid: '',
+      resourceVersion: '',
+      generation: 1,
+      creationTimestamp: timestamp(nowMs),
+    },
+    spec: { source, revision },
+  } as const
+  try {
+    const { shape, digest, resolvedRevision, files } = await hub.read(
+      repository,
+      revision,
+      AbortSignal.timeout(READ_DEADLINE_MS),
+    )
+    return { ...model, status: { shape, digest, resolvedRevision, files } }
+  } catch (error) {
+    const update = { type: 'Resolved', status: 'False', reason: 'NotRead', message: messageOf(error) } as const
+    return { ...model, status: { conditions: setConditions([], [update], nowMs) } }
+  }
 }

@@ -1,12 +1,15 @@
 /** Composition root of `mctl server`: store, sessions, controllers, gRPC door, and a gateway beside it. */
 import { join } from 'node:path'
 import type { ServerFlags } from '../cli/context.ts'
+import { DEFAULT_HUB } from '../api/modelhub.ts'
 import { startControllers } from '../controllers/start.ts'
 import { systemClock, systemRandom } from '../lib/clock.ts'
 import { userDataDir } from '../lib/userdata.ts'
 import { serve } from '../rpc/grpcserver.ts'
 import { identityOfHeaders } from '../rpc/identity.ts'
 import { makeHandlers } from '../server/handlers.ts'
+import { createHub } from '../server/hub/hub.ts'
+import { checkedEndpoint } from '../server/hub/refusals.ts'
 import { createSessions } from '../server/sessions.ts'
 import { openStore } from '../store/sqlite.ts'
 import { followParent, tellUp } from './child.ts'
@@ -31,6 +34,11 @@ export async function runServer(flags: ServerFlags, env: Env, signals: Signals):
   const dataDir = flags.dataDir ?? env['MCTL_DATA_DIR'] ?? join(userDataDir(env, process.platform), 'server')
   const doors = { clock: systemClock, random: systemRandom, log }
 
+  const hub = createHub({
+    endpoint: checkedEndpoint(env['HF_ENDPOINT'] || DEFAULT_HUB),
+    ...(env['HF_TOKEN'] ? { token: env['HF_TOKEN'] } : {}),
+    ...doors,
+  })
   const store = await openStore({ dataDir, ...doors })
   let gateway: GatewayRecord | undefined
   const gatewayUrl = () => (gateway === undefined ? undefined : `http://${gateway.address}`)
@@ -39,12 +47,12 @@ export async function runServer(flags: ServerFlags, env: Env, signals: Signals):
     store,
     sessions,
     ...doors,
-    planReport: (request, snapshot) => planLive(request, snapshot, sessions.headroomBytes()),
+    planReport: (request, snapshot) => planLive(request, snapshot, sessions.headroomBytes(), hub),
     serverVersion: version,
     gatewayUrl,
   })
   const server = await serve(handlers, { listen: flags.listen, identityOf: identityOfHeaders, log })
-  const controllers = startControllers({ store, sessions, ...doors, gatewayUrl })
+  const controllers = startControllers({ store, sessions, ...doors, gatewayUrl, hub })
   log.info('server listens', { address: server.address, dataDir, version, revision: store.stats().revision })
   if (flags.gateway !== 'none')
     gateway = await startOrAdoptGateway({

@@ -8,6 +8,7 @@ import { setConditions } from '../api/conditions.ts'
 import type { Condition, MctlObject } from '../api/meta.ts'
 import { keyOf, keyString, parseKey } from '../api/meta.ts'
 import type { ObjectOf } from '../api/objects.ts'
+import type { ModelHub } from '../api/modelhub.ts'
 import type { NodeSessions } from '../api/sessions.ts'
 import type { Clock, Random } from '../lib/clock.ts'
 import { every } from '../lib/clock.ts'
@@ -30,6 +31,8 @@ export interface ControllerDoors {
   readonly log: Logger
   /** Base URL that clients use, for status.endpoint; undefined: none yet. */
   readonly gatewayUrl: () => string | undefined
+  /** Reads what `hf://` models are; absent: nobody does. */
+  readonly hub?: ModelHub
 }
 
 export interface Controller {

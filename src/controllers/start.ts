@@ -2,6 +2,7 @@
 import type { Controller, ControllerDoors } from './controller.ts'
 import { startController } from './controller.ts'
 import { gcLoop } from './gc.ts'
+import { modelLoop } from './model.ts'
 import { modelDeploymentLoop } from './modeldeployment.ts'
 import { nodeLoop } from './node.ts'
 import { shardLoop } from './shard.ts'
@@ -15,6 +16,7 @@ export type { ControllerDoors } from './controller.ts'
  */
 export function startControllers(doors: ControllerDoors): Controller {
   const loops = [nodeLoop(doors), shardLoop(doors), shardGroupLoop(doors), modelDeploymentLoop(doors), gcLoop(doors)]
+  if (doors.hub !== undefined) loops.push(modelLoop(doors, doors.hub))
   const controllers = loops.map((loop) => startController(doors, loop))
   return {
     async idle() {

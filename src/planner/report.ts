@@ -15,6 +15,7 @@ import { hintsToShrink } from './placement/hints.ts'
 import { bestCandidate, placeGroup } from './placement/place.ts'
 import type { Alternative, NodeView, Placed, Unplaceable } from './placement/types.ts'
 import { demandOf, nodeViews, resolveShape } from './placement/view.ts'
+import { whyNoShape } from './shapepending.ts'
 import type { World } from './world.ts'
 
 export interface PlanInput {
@@ -113,7 +114,7 @@ function planDeployment(
 ): { readonly item: PlanItem; readonly groups: readonly ShardGroup[] } {
   const { name } = deployment.metadata
   const resolved = resolveShape(start, deployment.spec.model)
-  if (resolved === undefined) return { item: shapePending(deployment), groups: [] }
+  if (resolved === undefined) return { item: shapePending(deployment, start.models), groups: [] }
 
   const template = templateOf(deployment.spec)
   const groups: ShardGroup[] = []
@@ -184,10 +185,11 @@ function predictedOfAll(placements: readonly Placed[]): Predicted | undefined {
   }
 }
 
-function shapePending(deployment: ModelDeployment): PlanItem {
+function shapePending(deployment: ModelDeployment, models: readonly Model[]): PlanItem {
   const { model } = deployment.spec
   const wanted = model.name === undefined ? `with source ${model.source ?? ''}` : `named ${model.name}`
-  const message = `ModelShapePending: no Model ${wanted} has a shape; add a Model with spec.shape`
+  const why = whyNoShape(models, model) ?? `no Model ${wanted} has a shape; add a Model with spec.shape`
+  const message = `ModelShapePending: ${why}`
   const refusal: Refusal = { node: '', reason: 'ModelNotPresent', message }
   return {
     name: deployment.metadata.name,

@@ -13,6 +13,7 @@ import { notReadySinceMs } from './nodelife.ts'
 import { placeGroup } from './placement/place.ts'
 import type { Alternative, Placed, Unplaceable } from './placement/types.ts'
 import { nodeViews, resolveShape } from './placement/view.ts'
+import { shapePendingMessage } from './shapepending.ts'
 
 /** Live memory changes without a change of any object: only time brings a group back that it refused. */
 const PRESSURE_RETRY_MS = 15_000
@@ -98,7 +99,7 @@ function planLost(scene: DeploymentScene, current: CurrentRevision, group: Shard
     actions: [setSpec(group, spec), event(group, 'Warning', 'Unbound', message)],
     report: [`Unbound: ${message}`],
     groups: withGroup(scene, { ...group, spec }),
-    pending: pendingOf(placement),
+    pending: pendingOf(placement, scene, current),
   }
 }
 
@@ -134,7 +135,7 @@ function planOne(
       ? bindGroup(scene, current, group, placement)
       : moveGroup(scene, current, group, placement, 'Updating')
   }
-  const pending = pendingOf(placement)
+  const pending = pendingOf(placement, scene, current)
   const pressed = placement?.refusals.some((r) => r.reason === 'MemoryPressure') ?? false
   return {
     actions: pendingActions(scene, unbound, pending),
@@ -211,9 +212,17 @@ function withGroup({ groups }: DeploymentScene, changed: ShardGroup): readonly S
   return groups.map((g) => (g.metadata.uid === changed.metadata.uid ? changed : g))
 }
 
-function pendingOf(placement: Unplaceable | Placed | undefined): NonNullable<Scheduling['pending']> {
+function pendingOf(
+  placement: Unplaceable | Placed | undefined,
+  { world }: DeploymentScene,
+  { template }: CurrentRevision,
+): NonNullable<Scheduling['pending']> {
   if (placement === undefined || placement.kind === 'Placed')
-    return { status: 'Unknown', reason: 'ModelShapePending', message: 'waiting for the shape of the model' }
+    return {
+      status: 'Unknown',
+      reason: 'ModelShapePending',
+      message: shapePendingMessage(world.models, template.model),
+    }
   const perNode = placement.refusals.filter((r) => r.node !== '').map((r) => `${r.node}: ${r.message}`)
   const parts = [placement.message, ...perNode, ...placement.hints.map((hint) => `would fit: ${hint}`)]
   return { status: 'False', reason: 'Unschedulable', message: parts.join('; ') }

@@ -10,6 +10,7 @@ import type { ObjectOf } from '../../src/api/objects.ts'
 import type { NodeSessions } from '../../src/api/sessions.ts'
 import type { Shard, ShardStatus } from '../../src/api/shard.ts'
 import type { ModelShape } from '../../src/api/model.ts'
+import type { ModelHub } from '../../src/api/modelhub.ts'
 import { silentLogger } from '../../src/lib/log.ts'
 import type { Controller } from '../../src/controllers/controller.ts'
 import { worldOf } from '../../src/controllers/world.ts'
@@ -69,7 +70,7 @@ export class ControlPlane {
   readonly sessions: PlayedSessions
   readonly #controllers: Controller
 
-  private constructor(clock: VirtualClock, store: Store) {
+  private constructor(clock: VirtualClock, store: Store, hub: ModelHub | undefined) {
     this.clock = clock
     this.store = store
     this.sessions = new PlayedSessions(clock)
@@ -80,13 +81,15 @@ export class ControlPlane {
       random: new SeededRandom(7),
       log: silentLogger,
       gatewayUrl: () => 'http://127.0.0.1:6481',
+      ...(hub === undefined ? {} : { hub }),
     })
   }
 
-  static async start(): Promise<ControlPlane> {
+  /** Without a hub nobody reads what `hf://` models are. */
+  static async start(hub?: ModelHub): Promise<ControlPlane> {
     const clock = new VirtualClock()
     const store = await openStore({ dataDir: ':memory:', clock, random: new SeededRandom(1), log: silentLogger })
-    return new ControlPlane(clock, store)
+    return new ControlPlane(clock, store, hub)
   }
 
   async stop(): Promise<void> {
@@ -188,7 +191,7 @@ export class ControlPlane {
       .map((e) => e.reason)
   }
 
-  private create(manifest: Manifest): Promise<unknown> {
+  create(manifest: Manifest): Promise<unknown> {
     return this.store.transact((tx) => createObject(tx, manifest).object)
   }
 }
