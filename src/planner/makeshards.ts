@@ -28,7 +28,8 @@ export function makeShards({ world, group }: GroupScene): MadeShards {
     return { kind: 'Waiting', reason: 'ModelShapePending', message: 'the shape of the model is not known' }
 
   const { epoch, members, strategy, transport, engine } = group.spec
-  const { shape, digest, source } = resolved
+  const { shape, digest, source, fetch } = resolved
+  const modelRevision = fetch?.commit ?? template.model.revision
   const common: Omit<ShardSpec, 'nodeName' | 'rank' | 'stage' | 'memoryBytes' | 'parts'> = {
     deployment,
     group: group.metadata.name,
@@ -42,7 +43,8 @@ export function makeShards({ world, group }: GroupScene): MadeShards {
     model: {
       ...(source === undefined ? {} : { source }),
       ...(digest === undefined ? {} : { digest }),
-      ...(template.model.revision === undefined ? {} : { revision: template.model.revision }),
+      ...(modelRevision === undefined ? {} : { revision: modelRevision }),
+      ...(fetch === undefined ? {} : { files: fetch.files }),
       ...(template.model.name === undefined ? {} : { name: template.model.name }),
       layers: shape.layers,
       vocabSize: shape.vocabSize,

@@ -12,7 +12,7 @@ import type { CurrentRevision, DeploymentScene } from './deployment.ts'
 import { notReadySinceMs } from './nodelife.ts'
 import { placeGroup } from './placement/place.ts'
 import type { Alternative, Placed, Unplaceable } from './placement/types.ts'
-import { nodeViews, resolveShape } from './placement/view.ts'
+import { demandOf, nodeViews, resolveShape } from './placement/view.ts'
 import { shapePendingMessage } from './shapepending.ts'
 
 /** Live memory changes without a change of any object: only time brings a group back that it refused. */
@@ -156,8 +156,7 @@ function place(scene: DeploymentScene, current: CurrentRevision, group: ShardGro
   if (resolved === undefined) return undefined
   const siblings = groups.filter((g) => g.metadata.uid !== group.metadata.uid && !isBeingDeleted(g))
   const siblingNodes = [...new Set(siblings.flatMap((g) => (g.spec.next ?? g.spec).members.map((m) => m.node)))]
-  const { shape, digest, source } = resolved
-  return placeGroup({ template: current.template, shape, digest, source, siblingNodes }, nodeViews(world, group))
+  return placeGroup(demandOf(current.template, resolved, siblingNodes), nodeViews(world, group))
 }
 
 function bindGroup(scene: DeploymentScene, current: CurrentRevision, group: ShardGroup, placed: Placed): Scheduling {

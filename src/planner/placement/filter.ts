@@ -35,9 +35,9 @@ const tolerates = (toleration: Toleration, taint: Taint): boolean =>
   (toleration.value === undefined || toleration.value === (taint.value ?? '')) &&
   (toleration.effect === undefined || toleration.effect === taint.effect)
 
-/** Are the model's files on the node? A bare shape has none, and only the fake engine runs without. */
-export function presenceRefusal(node: NodeView, { template, source, digest }: Demand): Refusal | undefined {
-  if (node.models === undefined) return undefined
+/** Are the model's files on the node, or can it fetch them? A bare shape has none, and only the fake engine runs without. */
+export function presenceRefusal(node: NodeView, { template, source, digest, fetch }: Demand): Refusal | undefined {
+  if (node.models === undefined || fetch !== undefined) return undefined
   const refuse = (reason: RefusalReason, message: string): Refusal => ({ node: node.name, reason, message })
   if (source === undefined) {
     if (template.engine.name === 'fake') return undefined

@@ -35,6 +35,8 @@ export interface Demand {
   readonly digest: string | undefined
   /** Where the files come from; undefined: shape only (the fake engine needs none). */
   readonly source: string | undefined
+  /** What a node that lacks the files can fetch; absent: they must be there. */
+  readonly fetch?: { readonly commit: string }
   /** Nodes that hold other replicas of the same deployment, for `spread`. */
   readonly siblingNodes: readonly string[]
 }

@@ -1,7 +1,7 @@
 /** From stored objects to what placement is asked: nodes with their free bytes, and the shape of a model. */
 import { isTrue } from '../../api/conditions.ts'
 import { systemReserveBytes } from '../../api/hardware.ts'
-import type { Model, ModelShape } from '../../api/model.ts'
+import type { Model, ModelFile, ModelShape } from '../../api/model.ts'
 import type { DeploymentTemplate, ModelRef } from '../../api/modeldeployment.ts'
 import type { Node } from '../../api/node.ts'
 import type { ShardGroup } from '../../api/shardgroup.ts'
@@ -18,6 +18,8 @@ export interface ResolvedShape {
   readonly digest: string | undefined
   /** undefined: a shape without files. */
   readonly source: string | undefined
+  /** What a node that lacks the files can fetch; undefined: they must be there. */
+  readonly fetch?: { readonly commit: string; readonly files: readonly ModelFile[] }
 }
 
 /** Every node as a plan for `group` sees it: bound by all OTHER groups, for it may reuse its own bytes. */
@@ -62,9 +64,16 @@ export function resolveShape(world: Pick<World, 'models'>, ref: ModelRef): Resol
   for (const model of matching(world.models, ref)) {
     const shape = model.status?.shape ?? model.spec.shape
     if (shape === undefined) continue
-    return { shape, digest: model.status?.digest, source: ref.source ?? model.spec.source }
+    const source = ref.source ?? model.spec.source
+    return { shape, digest: model.status?.digest, source, ...fetchable(source, model) }
   }
   return undefined
+}
+
+function fetchable(source: string | undefined, { status }: Model): Pick<ResolvedShape, 'fetch'> {
+  const { resolvedRevision: commit, files } = status ?? {}
+  const known = source?.startsWith('hf://') === true && commit !== undefined && files !== undefined
+  return known ? { fetch: { commit, files } } : {}
 }
 
 /** Best match first: shapes from headers, then by name, so that the answer does not depend on the order of models. */

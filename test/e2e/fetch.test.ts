@@ -1,0 +1,148 @@
+/**
+ * From an `hf://` source to answers, on one machine with a hub of its own: the server reads headers and pins the commit,
+ * the agents fetch, verify and start. Nothing is on the nodes before.
+ */
+import { readFileSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { isTrue } from '../../src/api/conditions.ts'
+import type { Node } from '../../src/api/node.ts'
+import type { Shard } from '../../src/api/shard.ts'
+import type { Stage } from '../../src/api/words.ts'
+import { userDataDir } from '../../src/lib/userdata.ts'
+import type { HubRequest } from '../support/hub.ts'
+import { TestHub, about } from '../support/hub.ts'
+import { Dev, Running, tempDir, until } from '../support/processes.ts'
+
+const MODEL = 'demo/smollm2'
+const TOKEN = 'hf_secret_of_this_test'
+const demo = join(userDataDir(process.env, process.platform), 'models', 'smollm2-135m')
+
+const SIMULATED = 'chip=Apple M4,memory=16Gi,gpuCores=10'
+
+let hub: TestHub
+let dev: Dev
+/** The second node, with a models folder of its own. */
+let other: Running
+let dir: string
+let commit: string
+
+beforeAll(async () => {
+  hub = await TestHub.start()
+  hub.members.add(TOKEN)
+  const files = readdirSync(demo).map((name) => [name, readFileSync(join(demo, name))] as const)
+  const readme = { 'README.md': Buffer.from('# not for engines') }
+  commit = hub.commit(MODEL, { ...Object.fromEntries(files), ...readme }, { gated: true })
+  dir = tempDir()
+  const env = (node: string) => ({
+    HF_ENDPOINT: hub.endpoint,
+    HF_TOKEN: TOKEN,
+    MCTL_MODELS_DIR: join(dir, `models-${node}`),
+  })
+  dev = await Dev.start({ nodes: 1, simulate: SIMULATED, env: env('mini-1') })
+  const flags = ['--name', 'mini-2', '--data-dir', join(dir, 'mini-2'), '--port-range', '23000-23199']
+  const agent = ['agent', '--server', dev.server, ...flags, '--simulate', SIMULATED]
+  other = new Running(agent, join(dir, 'mini-2.log'), env('mini-2'))
+  await until(
+    async () => (await nodes()).filter((n) => isTrue(n.status?.conditions, 'Ready')).length === 2,
+    60_000,
+    '2 nodes',
+  )
+})
+afterAll(async () => {
+  await other?.signal('SIGTERM')
+  await dev?.stop()
+  await hub?.stop()
+  rmSync(dir, { recursive: true, force: true })
+})
+
+const nodes = async () => (await dev.client.list({ kind: 'Node' })).items as readonly Node[]
+const manifest = (name: string, engine: string, parallelism: object) =>
+  JSON.stringify({
+    apiVersion: 'mctl.dev/v1alpha1',
+    kind: 'ModelDeployment',
+    metadata: { name },
+    spec: {
+      model: { source: `hf://${MODEL}` },
+      parallelism,
+      serving: { contextTokens: 512, concurrency: 1 },
+      engine: { name: engine },
+    },
+  })
+const shards = async () => (await dev.client.list({ kind: 'Shard' })).items as readonly Shard[]
+const filesOn = (node: string): readonly string[] =>
+  readdirSync(join(dir, `models-${node}`, 'hf', `demo--smollm2@${commit.slice(0, 12)}`))
+    .filter((name) => !name.startsWith('.'))
+    .sort()
+const isWeight = (name: string): boolean => name.endsWith('.safetensors')
+/** Files that hold tensors of these layers, or of none. */
+function holding([start, end]: Stage): readonly string[] {
+  const index = readFileSync(join(demo, 'model.safetensors.index.json'), 'utf8')
+  const { weight_map: map } = JSON.parse(index) as { weight_map: Record<string, string> }
+  const ours = Object.entries(map).filter(([tensor]) => {
+    const layer = /layers\.(\d+)\./.exec(tensor)?.[1]
+    return layer === undefined || (Number(layer) >= start && Number(layer) < end)
+  })
+  return [...new Set(ours.map(([, file]) => file))].sort()
+}
+
+test('each rank of a pipeline fetches only the files of its layers, a corrupt one twice, and the gang answers', async () => {
+  const [first = ''] = holding([0, 1])
+  const whole = (request: HubRequest) => about('content', first)(request) && request.range === undefined
+  hub.fault(whole, { corruptsByte: 5_000 }, 1)
+  const applied = await dev.mctlWith(
+    manifest('pipe', 'mlx', { strategy: 'Pipeline', degree: 2, split: [15, 15] }),
+    ...['apply', '-f', '-', '--wait', '--timeout', '110s'],
+  )
+  expect(applied.stderr).toBe('')
+  const ran = await shards()
+  expect(ran.map((s) => [s.spec.model.revision, s.status?.phase])).toEqual([
+    [commit, 'Ready'],
+    [commit, 'Ready'],
+  ])
+  for (const { spec } of ran) {
+    expect(filesOn(spec.nodeName).filter(isWeight)).toEqual(holding(spec.stage))
+    expect(filesOn(spec.nodeName)).toEqual(expect.arrayContaining(['config.json', 'tokenizer.json']))
+    expect(filesOn(spec.nodeName)).not.toContain('README.md')
+  }
+  expect(ran.flatMap(({ spec }) => holding(spec.stage)).length).toBeLessThan(2 * holding([0, 99]).length)
+  // Two nodes fetched it, one of them once more.
+  expect(hub.requests.filter(whole)).toHaveLength(3)
+
+  const response = await fetch(`http://${dev.gateway}/v1/completions`, {
+    method: 'POST',
+    body: JSON.stringify({ model: 'pipe', prompt: 'The capital of France is', max_tokens: 6, temperature: 0 }),
+  })
+  expect(await response.text()).toContain('Paris')
+  expect((await dev.mctl('delete', 'md/pipe')).code).toBe(0)
+}, 180_000)
+
+test('the fake engine needs the files, too: what is here is not fetched again, and the table says where it lies', async () => {
+  const before = hub.requests.filter((r) => r.about === 'content' && r.range === undefined).map((r) => r.file)
+  const applied = await dev.mctlWith(
+    manifest('chat', 'fake', { strategy: 'Data' }),
+    ...['apply', '-f', '-', '--wait', '--timeout', '60s'],
+  )
+  expect(applied.stderr).toBe('')
+  const [shard] = await shards()
+  const node = shard?.spec.nodeName ?? ''
+  expect(filesOn(node).filter(isWeight)).toEqual(holding([0, 99]))
+  const after = hub.requests.filter((r) => r.about === 'content' && r.range === undefined).map((r) => r.file)
+  expect(new Set(after.slice(before.length)).size).toBe(after.length - before.length)
+  const rest = after.slice(before.length)
+  expect(rest.length).toBeGreaterThan(0)
+  expect(rest.length).toBeLessThan(holding([0, 99]).length)
+  await until(async () => (await dev.mctl('get', 'models')).stdout.includes(node), 20_000, 'the table names the node')
+  const table = (await dev.mctl('get', 'models')).stdout
+  expect(table).toMatch(new RegExp(`${node}(?!\\(Partial)`))
+  expect(table).toMatch(/mini-\d\(Partial\)/)
+  expect((await dev.mctl('delete', 'md/chat')).code).toBe(0)
+})
+
+test('the token is nowhere but at the hub', async () => {
+  const logs = readdirSync(join(dev.dir, 'logs')).map((name) => readFileSync(join(dev.dir, 'logs', name), 'utf8'))
+  const kinds = ['Node', 'Model', 'Shard', 'Event'] as const
+  const objects = await Promise.all(kinds.map(async (kind) => JSON.stringify(await dev.client.list({ kind }))))
+  expect([...logs, other.log(), ...objects].join()).not.toContain(TOKEN)
+  expect(hub.requests.filter((r) => r.authorization === `Bearer ${TOKEN}`).length).toBeGreaterThan(0)
+})
