@@ -2,22 +2,20 @@
 
     python model_families.py > families.json
 
-For every module of mlx_lm.models that can be built from small sizes: a configuration, the names, types and shapes of its
-parameters, their bytes, and the cache of each layer after one token. No files, no weights: parameters are never computed
-beyond one token of a tiny model. An architecture that cannot be built so is named on stderr and left out.
+For every module of mlx_lm.models that can be built from small sizes: a configuration, the names, types and shapes of
+its parameters, their bytes, and the cache of each layer after one token. No files and no real weights. An architecture
+that cannot be built so is named on stderr and left out.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
-import pkgutil
 import sys
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-import mlx_lm.models
 from mlx.utils import tree_flatten, tree_map
 from mlx_lm.models.cache import ArraysCache, CacheList, make_prompt_cache
 
@@ -113,7 +111,15 @@ MLA: dict[str, Any] = {
     "index_n_heads": 2,
     "index_topk": 16,
 }
-YARN = {"type": "yarn", "factor": 2, "mscale": 1, "mscale_all_dim": 1, "original_max_position_embeddings": 512, "beta_fast": 32, "beta_slow": 1}
+YARN = {
+    "type": "yarn",
+    "factor": 2,
+    "mscale": 1,
+    "mscale_all_dim": 1,
+    "original_max_position_embeddings": 512,
+    "beta_fast": 32,
+    "beta_slow": 1,
+}
 ALTERNATING = ["sliding_attention", "full_attention"] * (LAYERS // 2)
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 
@@ -142,7 +148,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gemma": {},
     "gemma2": {"layer_types": ALTERNATING},
     "gemma3_text": {"sliding_window_pattern": 2},
-    "gemma3": {"text_config": {"model_type": "gemma3_text", "hidden_size": 64, "num_hidden_layers": 6, "intermediate_size": 128}},
+    "gemma3": {
+        "text_config": {
+            "model_type": "gemma3_text",
+            "hidden_size": 64,
+            "num_hidden_layers": 6,
+            "intermediate_size": 128,
+        }
+    },
     "gemma4_text": {
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
         "num_kv_shared_layers": 2,
@@ -158,8 +171,18 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gpt_bigcode": {"n_embd": 64, "n_layer": LAYERS, "n_head": 4, "n_inner": 128, "n_positions": 512},
     "gpt_neox": {"rotary_emb_base": 10000, "rotary_pct": 0.5, "use_parallel_residual": True},
     "gpt_oss": {"layer_types": ALTERNATING, "rope_parameters": ROPE},
-    "granite": {"logits_scaling": 1.0, "attention_multiplier": 1.0, "embedding_multiplier": 1.0, "residual_multiplier": 1.0},
-    "granitemoe": {"logits_scaling": 1.0, "attention_multiplier": 1.0, "embedding_multiplier": 1.0, "residual_multiplier": 1.0},
+    "granite": {
+        "logits_scaling": 1.0,
+        "attention_multiplier": 1.0,
+        "embedding_multiplier": 1.0,
+        "residual_multiplier": 1.0,
+    },
+    "granitemoe": {
+        "logits_scaling": 1.0,
+        "attention_multiplier": 1.0,
+        "embedding_multiplier": 1.0,
+        "residual_multiplier": 1.0,
+    },
     "granitemoehybrid": {
         "layer_types": ["mamba", "attention"] * (LAYERS // 2),
         "logits_scaling": 1.0,
@@ -247,9 +270,23 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "attention_value_scale": None,
     },
     "minicpm": {"dim_model_base": 64, "scale_depth": 1.0, "scale_emb": 1.0},
-    "minicpm3": {**MLA, "rope_scaling": {"short_factor": [1.0] * 4, "long_factor": [1.0] * 4, "original_max_position_embeddings": 512, "type": "longrope"}, "dim_model_base": 64, "scale_depth": 1.0, "scale_emb": 1.0},
+    "minicpm3": {
+        **MLA,
+        "rope_scaling": {
+            "short_factor": [1.0] * 4,
+            "long_factor": [1.0] * 4,
+            "original_max_position_embeddings": 512,
+            "type": "longrope",
+        },
+        "dim_model_base": 64,
+        "scale_depth": 1.0,
+        "scale_emb": 1.0,
+    },
     "minimax": {"rotary_dim": 16, "use_qk_norm": False},
-    "ministral3": {"layer_types": ALTERNATING, "rope_parameters": {**ROPE, "llama_4_scaling_beta": 0.0, "original_max_position_embeddings": 512}},
+    "ministral3": {
+        "layer_types": ALTERNATING,
+        "rope_parameters": {**ROPE, "llama_4_scaling_beta": 0.0, "original_max_position_embeddings": 512},
+    },
     "mixtral": {},
     "nanbeige": {"num_loops": 2},
     "nemotron": {"hidden_act": "relu2", "norm_eps": 1e-5},
@@ -260,24 +297,74 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "olmoe": {},
     "phi": {"num_key_value_heads": 4},
     "phi3": {},
-    "phimoe": {"num_local_experts": 4, "lm_head_bias": False, "original_max_position_embeddings": 512, "rope_scaling": {"short_factor": [1.0] * 8, "long_factor": [1.0] * 8, "type": "longrope", "short_mscale": 1.0, "long_mscale": 1.0, "original_max_position_embeddings": 512}},
-    "plamo2": {"hidden_size_per_head": 16, "mamba_num_heads": 4, "mamba_step": 2, "attention_window_size": WINDOW, "num_key_value_heads": 2},
+    "phimoe": {
+        "num_local_experts": 4,
+        "lm_head_bias": False,
+        "original_max_position_embeddings": 512,
+        "rope_scaling": {
+            "short_factor": [1.0] * 8,
+            "long_factor": [1.0] * 8,
+            "type": "longrope",
+            "short_mscale": 1.0,
+            "long_mscale": 1.0,
+            "original_max_position_embeddings": 512,
+        },
+    },
+    "plamo2": {
+        "hidden_size_per_head": 16,
+        "mamba_num_heads": 4,
+        "mamba_step": 2,
+        "attention_window_size": WINDOW,
+        "num_key_value_heads": 2,
+    },
     "plamo3": {"window_size": WINDOW, "sliding_window_pattern": 2},
     "qwen": {"kv_channels": 16, "no_bias": True, "seq_length": 512, "rotary_emb_base": 10000},
     "qwen2": {},
     "qwen2_moe": {},
     "qwen3": {},
-    "qwen3_5": {"text_config": {**COMMON, "model_type": "qwen3_5_text", "full_attention_interval": 2, "rope_parameters": {**ROPE, "partial_rotary_factor": 1.0, "mrope_section": [4, 2, 2]}, "num_experts": 0}},
+    "qwen3_5": {
+        "text_config": {
+            **COMMON,
+            "model_type": "qwen3_5_text",
+            "full_attention_interval": 2,
+            "rope_parameters": {**ROPE, "partial_rotary_factor": 1.0, "mrope_section": [4, 2, 2]},
+            "num_experts": 0,
+        }
+    },
     "qwen3_moe": {},
     "qwen3_next": {"full_attention_interval": 2},
-    "recurrent_gemma": {"conv1d_width": 4, "logits_soft_cap": 30.0, "attention_window_size": WINDOW, "num_key_value_heads": 1, "block_types": ["recurrent", "attention"]},
-    "rwkv7": {"a_low_rank_dim": 8, "v_low_rank_dim": 8, "gate_low_rank_dim": 8, "decay_low_rank_dim": 8, "norm_eps": 1e-5},
+    "recurrent_gemma": {
+        "conv1d_width": 4,
+        "logits_soft_cap": 30.0,
+        "attention_window_size": WINDOW,
+        "num_key_value_heads": 1,
+        "block_types": ["recurrent", "attention"],
+    },
+    "rwkv7": {
+        "a_low_rank_dim": 8,
+        "v_low_rank_dim": 8,
+        "gate_low_rank_dim": 8,
+        "decay_low_rank_dim": 8,
+        "norm_eps": 1e-5,
+    },
     "seed_oss": {},
     "smollm3": {"no_rope_layer_interval": 4},
     "solar_open": {},
-    "stablelm": {"num_key_value_heads": 2, "use_qkv_bias": False, "qk_layernorm": False, "use_parallel_residual": False},
+    "stablelm": {
+        "num_key_value_heads": 2,
+        "use_qkv_bias": False,
+        "qk_layernorm": False,
+        "use_parallel_residual": False,
+    },
     "starcoder2": {"norm_epsilon": 1e-5},
-    "step3p5": {"num_attention_groups": 2, "layer_types": ALTERNATING, "moe_num_experts": 4, "moe_top_k": 2, "share_expert_dim": 32, "moe_layers_enum": "1,2,3"},
+    "step3p5": {
+        "num_attention_groups": 2,
+        "layer_types": ALTERNATING,
+        "moe_num_experts": 4,
+        "moe_top_k": 2,
+        "share_expert_dim": 32,
+        "moe_layers_enum": "1,2,3",
+    },
     "telechat3": {},
     "youtu_llm": MLA,
 }
@@ -359,8 +446,7 @@ def main() -> None:
                 answers.append(describe_any(family, quantization))
             except Exception as error:  # noqa: BLE001: which families can be built so is what this finds out
                 print(f"{family}: {type(error).__name__}: {error}", file=sys.stderr)
-    others = {m.name for m in pkgutil.iter_modules(mlx_lm.models.__path__)} - set(FAMILIES)
-    json.dump({"families": answers, "others": sorted(others)}, sys.stdout)
+    json.dump({"families": answers}, sys.stdout)
 
 
 if __name__ == "__main__":
