@@ -16,6 +16,10 @@ export interface Predicted {
   readonly timeToFirstTokenSeconds: number
   /** Steady state with `concurrency` requests in flight, over all replicas. */
   readonly aggregateTokensPerSecond: number
+  /** With as many requests in flight as help: the figure of objective Throughput. */
+  readonly saturatedTokensPerSecond?: number
+  /** The decode rates are right within ± this share: 0.15 says 15 %. */
+  readonly uncertainty?: number
 }
 
 /** Terms of a rank's need in bytes; memoryBytes is their sum. */

@@ -50,6 +50,9 @@ export interface NodeSpeed {
   readonly decodeEfficiencyBelow5Bit?: number
   /** Two dies in one. */
   readonly ultra: boolean
+  /** M1 and M2: their ALUs fall behind on weights below 5 bits, by how much is not settled. */
+  readonly old: boolean
+  readonly rdmaCapable: boolean
   readonly basis: SpeedBasis
   /** false: nothing is known of the chip; the figures serve to compare, never to predict. */
   readonly known: boolean
@@ -97,6 +100,8 @@ export function nodeSpeed(info: NodeInfo, memoryBytes: number): NodeSpeed {
       flops: 4e12,
       decodeEfficiency: DEFAULT_DECODE_EFFICIENCY,
       ultra: false,
+      old: false,
+      rdmaCapable: false,
       basis: 'Unknown',
       known: false,
     }
@@ -108,6 +113,8 @@ export function nodeSpeed(info: NodeInfo, memoryBytes: number): NodeSpeed {
       ? {}
       : { decodeEfficiencyBelow5Bit: chip.decodeEfficiencyBelow5Bit }),
     ultra: chip.name.endsWith('Ultra'),
+    old: /^Apple M[12]\b/.test(chip.name),
+    rdmaCapable: chip.rdmaCapable,
     basis: listed === undefined ? 'Class' : listed.efficiencyBasis === 'measured' ? 'Measured' : 'Listed',
     known: true,
   }
@@ -133,6 +140,7 @@ export function predict(input: CostInput, layout: Layout): Predicted {
     prefillTokensPerSecond: input.contextTokens / prefill,
     timeToFirstTokenSeconds: prefill + step,
     aggregateTokensPerSecond: aggregateRate(input, layout),
+    saturatedTokensPerSecond: saturatedTokensPerSecond(input, layout),
   }
 }
 
@@ -143,21 +151,53 @@ export function decodeSeconds(input: CostInput, layout: Layout, batch = 1): numb
       return dispatchSeconds(input) + weightSeconds(input, layout.node, batch) + kvSeconds(input, layout.node, batch)
     case 'Tensor':
       return (
-        dispatchSeconds(input) + tensorReadSeconds(input, layout.nodes, batch) + reduceSeconds(input, layout, batch)
+        dispatchSeconds(input) +
+        tensorReadSeconds(input, layout.nodes, batch) +
+        allReduceSeconds(input, layout.nodes.length, layout.link, batch)
       )
     case 'Pipeline':
       return sum(stageSeconds(input, layout.stages, batch)) + sum(layout.hopSeconds)
   }
 }
 
-/** Seconds that one layer takes on a node in a decode step of one request: what a pipeline split is made from. */
-export const layerSeconds = (input: CostInput, node: NodeSpeed): number =>
-  (dispatchSeconds(input) + weightSeconds(input, node, 1) + kvSeconds(input, node, 1)) / input.shape.layers
+/** The terms of one decode step of one request on one node: what a search adds up again and again. */
+export interface SeatSeconds {
+  readonly dispatch: number
+  /** All weights, or all of the cache, read by this node alone. */
+  readonly weights: number
+  readonly kv: number
+  /** One layer of them all: what a pipeline split is made from. */
+  readonly perLayer: number
+}
 
-/** Share of the time that each stage's GPU works while one request is in flight, first stage first. */
-export function busyShares(input: CostInput, layout: Extract<Layout, { strategy: 'Pipeline' }>): readonly number[] {
+export function seatSeconds(input: CostInput, node: NodeSpeed): SeatSeconds {
+  const dispatch = dispatchSeconds(input)
+  const weights = weightSeconds(input, node, 1)
+  const kv = kvSeconds(input, node, 1)
+  return { dispatch, weights, kv, perLayer: (dispatch + weights + kv) / input.shape.layers }
+}
+
+/** One decode step of one request on one rank of a tensor group, without its links; MLA's latent is not divided. */
+export const tensorSeconds = ({ shape }: CostInput, degree: number, { dispatch, weights, kv }: SeatSeconds): number =>
+  dispatch + weights / degree + kv / (shape.attention === 'Mla' ? 1 : degree)
+
+/** All all-reduces of one decode step over this link. */
+export function allReduceSeconds(input: CostInput, degree: number, link: LinkSpeed, batch = 1): number {
+  const latency = 2 * input.shape.layers * link.allReduceSeconds * (1 + link.growthPerRank * (degree - 2))
+  return latency + (batch * reducedBytesPerToken(input, degree)) / link.bytesPerSecond
+}
+
+/** Share of the time that each GPU works while one request is in flight, by position. */
+export function busyShares(input: CostInput, layout: Layout): readonly number[] {
   const step = decodeSeconds(input, layout)
-  return stageSeconds(input, layout.stages, 1).map((seconds) => seconds / step)
+  switch (layout.strategy) {
+    case 'Single':
+      return [1]
+    case 'Tensor':
+      return layout.nodes.map((node) => tensorSeconds(input, layout.nodes.length, seatSeconds(input, node)) / step)
+    case 'Pipeline':
+      return stageSeconds(input, layout.stages, 1).map((seconds) => seconds / step)
+  }
 }
 
 /** Seconds until a prompt of contextTokens is in the cache. */
@@ -199,6 +239,18 @@ export function aggregateRate(input: CostInput, layout: Layout): number {
   const one = saturatedRate(stageSeconds(input, layout.stages, 1), layout.hopSeconds, 1)
   const batched = saturatedRate(stageSeconds(input, layout.stages, batch), layout.hopSeconds, batch)
   return Math.min(batched, one * batchConstants.maxGainUntilProbed)
+}
+
+/**
+ * Tokens per second with as many requests in flight as help: one batch at every stage, and the gain that batching adds
+ * at most, which is taken to be the same for every layout.
+ */
+export function saturatedTokensPerSecond(input: CostInput, layout: Layout): number {
+  const one =
+    layout.strategy === 'Pipeline'
+      ? saturatedRate(stageSeconds(input, layout.stages, 1), layout.hopSeconds, 1)
+      : 1 / decodeSeconds(input, layout)
+  return one * batchConstants.maxGainUntilProbed
 }
 
 /** A pipeline with at least as many batches in flight as it has stages: the slowest stage and its hop set the pace. */
@@ -267,23 +319,19 @@ function tensorReadSeconds(input: CostInput, nodes: readonly NodeSpeed[], batch:
   )
 }
 
-/** Two all-reduces per layer: latency α(t) plus their bytes. */
-function reduceSeconds(input: CostInput, layout: Extract<Layout, { strategy: 'Tensor' }>, batch: number): number {
-  const degree = layout.nodes.length
-  const { allReduceSeconds, growthPerRank, bytesPerSecond } = layout.link
-  const latency = 2 * input.shape.layers * allReduceSeconds * (1 + growthPerRank * (degree - 2))
-  return latency + (batch * reducedBytesPerToken(input, degree)) / bytesPerSecond
-}
-
 const reducedBytesPerToken = ({ shape }: CostInput, degree: number): number =>
   2 * shape.layers * ((2 * (degree - 1)) / degree) * shape.hiddenSize * ACTIVATION_BYTES
 
 function stageSeconds(input: CostInput, stages: readonly PipelineStage[], batch: number): readonly number[] {
-  const { layers: all } = input.shape
-  return stages.map(
-    ({ node, layers }) =>
-      (layers / all) * (dispatchSeconds(input) + weightSeconds(input, node, batch) + kvSeconds(input, node, batch)),
-  )
+  const whole = new Map<NodeSpeed, number>()
+  return stages.map(({ node, layers }) => {
+    let seconds = whole.get(node)
+    if (seconds === undefined) {
+      seconds = dispatchSeconds(input) + weightSeconds(input, node, batch) + kvSeconds(input, node, batch)
+      whole.set(node, seconds)
+    }
+    return (layers / input.shape.layers) * seconds
+  })
 }
 
 /** Compute of one prompt token on one node: the weights' products, and attention to the tokens before it. */

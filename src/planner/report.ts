@@ -8,15 +8,16 @@ import type { ModelDeployment } from '../api/modeldeployment.ts'
 import { templateOf } from '../api/modeldeployment.ts'
 import type { Node } from '../api/node.ts'
 import type { Shard } from '../api/shard.ts'
-import { groupName } from '../api/shardgroup.ts'
-import type { ShardGroup } from '../api/shardgroup.ts'
+import type { Member, ShardGroup } from '../api/shardgroup.ts'
 import type { Engine, GroupStrategy, MemoryParts, Predicted, Refusal, Transport } from '../api/words.ts'
 import { hintsToShrink } from './placement/hints.ts'
-import { bestCandidate, placeGroup } from './placement/place.ts'
-import type { Alternative, NodeView, Placed, Unplaceable } from './placement/types.ts'
+import type { LedgerInput } from './ledger.ts'
+import { placeGroup, search, wholeReplicas } from './placement/place.ts'
+import type { Terrain } from './placement/terrain.ts'
+import { terrainOf } from './placement/terrain.ts'
+import type { Alternative, Incumbent, NodeView, Placed, SearchGap, Unplaceable } from './placement/types.ts'
 import { demandOf, nodeViews, resolveShape } from './placement/view.ts'
 import { whyNoShape } from './shapepending.ts'
-import type { World } from './world.ts'
 
 export interface PlanInput {
   /** Thin ones will do: chip and capacity.memory. One without conditions counts as Ready. */
@@ -41,6 +42,8 @@ export interface PlanRank {
   readonly memoryBytes: number
   readonly allocatableBytes: number
   readonly parts: MemoryParts
+  /** Share of the time that its GPU works while one request is in flight; absent when nothing is known of a chip. */
+  readonly gpuBusyShare?: number
 }
 
 export interface PlanItem {
@@ -53,8 +56,12 @@ export interface PlanItem {
   readonly engine?: Engine
   readonly transport?: Transport
   readonly replicas: readonly { readonly ranks: readonly PlanRank[] }[]
-  /** Latency of the slowest replica, aggregate of all; absent when a chip is not known. */
+  /** Latency of the slowest replica, aggregate of all; absent when nothing is known of a chip. */
   readonly predicted?: Predicted
+  /** Of the first replica, where not every set of nodes was tried: how far the best plan may be. */
+  readonly search?: SearchGap
+  /** Whole replicas (`Data`) that the nodes have room for, these included. */
+  readonly dataReplicas?: number
   /** Of the first replica that found no place; of one that needs several nodes: why one is not enough. */
   readonly refusals: readonly Refusal[]
   readonly message?: string
@@ -67,21 +74,26 @@ export interface PlanReport {
   readonly items: readonly PlanItem[]
 }
 
-type Ledger = Pick<World, 'nodes' | 'models' | 'groups' | 'shards' | 'headroomBytes'>
+/** What is left for a deployment: the nodes with what others have bound. */
+interface Ledger {
+  readonly models: readonly Model[]
+  readonly views: readonly NodeView[]
+  readonly terrain: Terrain
+  /** Where groups of the planned deployments are now, by deployment and replica. */
+  readonly incumbents: ReadonlyMap<string, Incumbent>
+}
 
 export function planReport(input: PlanInput): PlanReport {
-  const start: Ledger = {
-    nodes: input.nodes.map(readyUnlessSaid),
-    models: input.models,
-    ...withoutDeployments(input),
-    headroomBytes: input.headroomBytes ?? new Map(),
-  }
+  const nodes = input.nodes.map(readyUnlessSaid)
+  const headroomBytes = input.headroomBytes ?? new Map<string, number>()
+  const views = nodeViews({ nodes, ...withoutDeployments(input), headroomBytes })
+  const start: Ledger = { models: input.models, views, terrain: terrainOf(views), incumbents: incumbentsOf(input) }
   const items = new Map<ModelDeployment, PlanItem>()
   let ledger = start
   for (const deployment of byPriority(input.deployments)) {
     const planned = planDeployment(input.independent === true ? start : ledger, deployment)
     items.set(deployment, planned.item)
-    ledger = { ...ledger, groups: [...ledger.groups, ...planned.groups] }
+    ledger = { ...ledger, views: planned.views }
   }
   return { items: input.deployments.flatMap((deployment) => items.get(deployment) ?? []) }
 }
@@ -93,12 +105,22 @@ function readyUnlessSaid(node: Node): Node {
   return { ...node, status: { ...node.status, conditions: setConditions([], [ready], 0) } }
 }
 
-const isOf = (deployment: ModelDeployment, object: ShardGroup | Shard): boolean =>
-  object.spec.deployment === deployment.metadata.name && object.metadata.namespace === deployment.metadata.namespace
+const keyOf = (namespace: string | undefined, deployment: string) => `${namespace ?? ''}/${deployment}`
 
-function withoutDeployments({ groups = [], shards = [], deployments }: PlanInput): Pick<Ledger, 'groups' | 'shards'> {
-  const stays = (object: ShardGroup | Shard) => !deployments.some((d) => isOf(d, object))
+function withoutDeployments({ groups = [], shards = [], deployments }: PlanInput): LedgerInput {
+  const planned = new Set(deployments.map((d) => keyOf(d.metadata.namespace, d.metadata.name)))
+  const stays = ({ metadata, spec }: ShardGroup | Shard) => !planned.has(keyOf(metadata.namespace, spec.deployment))
   return { groups: groups.filter(stays), shards: shards.filter(stays) }
+}
+
+function incumbentsOf({ groups = [] }: PlanInput): ReadonlyMap<string, Incumbent> {
+  return new Map(
+    groups.flatMap(({ metadata, spec }) => {
+      const { strategy, members } = spec.next ?? spec
+      const key = `${keyOf(metadata.namespace, spec.deployment)}/${spec.replica}`
+      return members.length === 0 ? [] : [[key, { strategy, nodes: members.map((m) => m.node) }] as const]
+    }),
+  )
 }
 
 const byPriority = (deployments: readonly ModelDeployment[]): readonly ModelDeployment[] =>
@@ -111,30 +133,49 @@ const byPriority = (deployments: readonly ModelDeployment[]): readonly ModelDepl
 function planDeployment(
   start: Ledger,
   deployment: ModelDeployment,
-): { readonly item: PlanItem; readonly groups: readonly ShardGroup[] } {
-  const { name } = deployment.metadata
+): { readonly item: PlanItem; readonly views: readonly NodeView[] } {
+  const { name, namespace } = deployment.metadata
+  const { replicas } = deployment.spec
   const resolved = resolveShape(start, deployment.spec.model)
-  if (resolved === undefined) return { item: shapePending(deployment, start.models), groups: [] }
+  if (resolved === undefined) return { item: shapePending(deployment, start.models), views: start.views }
 
-  const template = templateOf(deployment.spec)
-  const groups: ShardGroup[] = []
+  const demand = demandOf(templateOf(deployment.spec), resolved, [])
   const placements: Placed[] = []
+  const siblingNodes = new Set<string>()
+  let views = start.views
   let refused: Unplaceable | undefined
-  for (let replica = 0; replica < deployment.spec.replicas && refused === undefined; replica += 1) {
-    const siblingNodes = [...new Set(groups.flatMap((g) => g.spec.members.map((m) => m.node)))]
-    const views = nodeViews({ ...start, groups: [...start.groups, ...groups] })
-    const placement = placeGroup(demandOf(template, resolved, siblingNodes), views)
+  for (let replica = 0; replica < replicas && refused === undefined; replica += 1) {
+    const incumbent = start.incumbents.get(`${keyOf(namespace, name)}/${replica}`)
+    const placement = placeGroup(
+      {
+        ...demand,
+        siblingNodes: [...siblingNodes],
+        replicasAfter: replicas - replica - 1,
+        ...(incumbent === undefined ? {} : { incumbent }),
+      },
+      views,
+      start.terrain,
+    )
     if (placement.kind === 'Unplaceable') refused = placement
     else {
       placements.push(placement)
-      groups.push(boundGroup(deployment, replica, placement))
+      for (const member of placement.members) siblingNodes.add(member.node)
+      views = bound(views, placement.members)
     }
   }
-  const views = nodeViews(start)
   const wide = placements.some((p) => p.members.length > 1)
-  const shrink = wide ? hintsToShrink(demandOf(template, resolved, []), views, bestCandidate) : []
+  const shrink = wide ? hintsToShrink(demand, start.views, search) : []
   const hints = refused?.hints ?? shrink
-  return { item: { ...itemOf(name, views, placements, refused), hints }, groups }
+  const dataReplicas = wholeReplicas(demand, start.views, start.terrain)
+  return { item: { ...itemOf(name, start.views, placements, refused), dataReplicas, hints }, views }
+}
+
+function bound(views: readonly NodeView[], members: readonly Member[]): readonly NodeView[] {
+  const bytes = new Map(members.map((m) => [m.node, m.memoryBytes]))
+  return views.map((view) => {
+    const more = bytes.get(view.name)
+    return more === undefined ? view : { ...view, boundBytes: view.boundBytes + more }
+  })
 }
 
 function itemOf(
@@ -153,6 +194,7 @@ function itemOf(
       : { strategy: first.strategy, degree: first.members.length, engine: first.engine, transport: first.transport }),
     replicas: placements.map((p) => ({ ranks: ranksOf(p, views) })),
     ...(predicted === undefined ? {} : { predicted }),
+    ...(first?.search === undefined ? {} : { search: first.search }),
     refusals: refused?.refusals ?? first?.refusals ?? [],
     ...(refused === undefined ? {} : { message: messageFor(placements.length, refused) }),
     alternatives: first?.alternatives ?? refused?.alternatives ?? [],
@@ -164,24 +206,31 @@ const messageFor = (placedCount: number, refused: Unplaceable): string =>
   placedCount === 0 ? refused.message : `${placedCount} replicas fit, the next does not: ${refused.message}`
 
 const ranksOf = (placement: Placed, views: readonly NodeView[]): readonly PlanRank[] =>
-  placement.members.map(({ node, rank, stage, memoryBytes, parts }) => ({
-    node,
-    rank,
-    layers: stage,
-    memoryBytes,
-    allocatableBytes: views.find((v) => v.name === node)?.allocatableBytes ?? 0,
-    parts,
-  }))
+  placement.members.map(({ node, rank, stage, memoryBytes, parts }, i) => {
+    const gpuBusyShare = placement.busyShares?.[i]
+    return {
+      node,
+      rank,
+      layers: stage,
+      memoryBytes,
+      allocatableBytes: views.find((v) => v.name === node)?.allocatableBytes ?? 0,
+      parts,
+      ...(gpuBusyShare === undefined ? {} : { gpuBusyShare }),
+    }
+  })
 
+/** Of the slowest replica, and of all together; undefined when a replica has none. */
 function predictedOfAll(placements: readonly Placed[]): Predicted | undefined {
-  const all = placements.map((p) => p.predicted)
-  // A decode speed of 0 says: not predicted.
-  if (all.length === 0 || all.some((p) => p.decodeTokensPerSecond === 0)) return undefined
+  const all = placements.flatMap((p) => p.predicted ?? [])
+  if (all.length === 0 || all.length < placements.length) return undefined
+  const sum = (of: (p: Predicted) => number | undefined) => all.reduce((total, p) => total + (of(p) ?? 0), 0)
   return {
     decodeTokensPerSecond: Math.min(...all.map((p) => p.decodeTokensPerSecond)),
     prefillTokensPerSecond: Math.min(...all.map((p) => p.prefillTokensPerSecond)),
     timeToFirstTokenSeconds: Math.max(...all.map((p) => p.timeToFirstTokenSeconds)),
-    aggregateTokensPerSecond: all.reduce((sum, p) => sum + p.aggregateTokensPerSecond, 0),
+    aggregateTokensPerSecond: sum((p) => p.aggregateTokensPerSecond),
+    saturatedTokensPerSecond: sum((p) => p.saturatedTokensPerSecond),
+    uncertainty: Math.max(...all.map((p) => p.uncertainty ?? 0)),
   }
 }
 
@@ -200,35 +249,5 @@ function shapePending(deployment: ModelDeployment, models: readonly Model[]): Pl
     alternatives: [],
     hints: [],
     why: [],
-  }
-}
-
-/** A placed replica as the ledger counts it. */
-function boundGroup(deployment: ModelDeployment, replica: number, placed: Placed): ShardGroup {
-  const { name, namespace } = deployment.metadata
-  const { strategy, engine, transport, planHash, members } = placed
-  return {
-    apiVersion: deployment.apiVersion,
-    kind: 'ShardGroup',
-    metadata: {
-      name: groupName(name, replica),
-      ...(namespace === undefined ? {} : { namespace }),
-      uid: '',
-      resourceVersion: '0',
-      generation: 1,
-      creationTimestamp: '',
-    },
-    spec: {
-      deployment: name,
-      replica,
-      revision: 1,
-      epoch: 1,
-      strategy,
-      engine,
-      transport,
-      planHash,
-      members,
-      next: null,
-    },
   }
 }

@@ -11,7 +11,7 @@ import { event, isBeingDeleted, setSpec, setStatus, soonest } from './actions.ts
 import type { CurrentRevision, DeploymentScene } from './deployment.ts'
 import { notReadySinceMs } from './nodelife.ts'
 import { placeGroup } from './placement/place.ts'
-import type { Alternative, Placed, Unplaceable } from './placement/types.ts'
+import type { Alternative, Demand, Placed, Unplaceable } from './placement/types.ts'
 import { demandOf, nodeViews, resolveShape } from './placement/view.ts'
 import { shapePendingMessage } from './shapepending.ts'
 
@@ -156,7 +156,15 @@ function place(scene: DeploymentScene, current: CurrentRevision, group: ShardGro
   if (resolved === undefined) return undefined
   const siblings = groups.filter((g) => g.metadata.uid !== group.metadata.uid && !isBeingDeleted(g))
   const siblingNodes = [...new Set(siblings.flatMap((g) => (g.spec.next ?? g.spec).members.map((m) => m.node)))]
-  return placeGroup(demandOf(current.template, resolved, siblingNodes), nodeViews(world, group))
+  const waiting = siblings.filter((g) => g.spec.members.length === 0 && g.spec.next === null)
+  const { strategy, members } = group.spec
+  const incumbent = { strategy, nodes: members.map((m) => m.node) }
+  const demand: Demand = {
+    ...demandOf(current.template, resolved, siblingNodes),
+    replicasAfter: waiting.length,
+    ...(members.length === 0 ? {} : { incumbent }),
+  }
+  return placeGroup(demand, nodeViews(world, group))
 }
 
 function bindGroup(scene: DeploymentScene, current: CurrentRevision, group: ShardGroup, placed: Placed): Scheduling {
@@ -250,7 +258,14 @@ function describe({ strategy, members }: Placed): string {
 
 function summaryOf(placed: Placed): PlanSummary {
   const { planHash: hash, strategy, members, predicted, why, alternatives } = placed
-  return { hash, strategy, degree: members.length, predicted, why, rejected: alternatives.map(describeAlternative) }
+  return {
+    hash,
+    strategy,
+    degree: members.length,
+    ...(predicted === undefined ? {} : { predicted }),
+    why,
+    rejected: alternatives.map(describeAlternative),
+  }
 }
 
 const describeAlternative = ({ strategy, degree, reason }: Alternative): string => `${strategy} ${degree}: ${reason}`

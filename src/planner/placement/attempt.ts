@@ -1,60 +1,104 @@
 /** One attempt of the search: the best candidate of a cut, or why there is none, in numbers. */
 import type { Engine, Refusal } from '../../api/words.ts'
-import type { Candidate, Cut } from './candidates.ts'
-import { bestOf, candidatesOf } from './candidates.ts'
-import { canCut, engineOf } from './engines.ts'
-import { cutRefusal, memoryRefusal } from './filter.ts'
+import type { Candidate, Cut, Draft } from './candidates.ts'
+import { bestOf, candidateOf } from './candidates.ts'
+import { LLAMACPP_RANKS_MAX, canCut, engineOf } from './engines.ts'
+import type { BriefRefusal } from './filter.ts'
+import { cutRefusal, memoryRefusal, memoryShortage, refusalSummary } from './filter.ts'
 import type { Ground } from './ground.ts'
 import { fitsOn, needBytes, wholeStage } from './ground.ts'
 import { greedySplit, stagesOf } from './partition.ts'
-import type { Seat } from './seats.ts'
-import { byBudget, compatible } from './seats.ts'
+import { searchCut } from './search.ts'
+import type { Crowd, Seat } from './seats.ts'
+import { compatible, crowdOf } from './seats.ts'
 
 export type Attempt = Cut & { readonly ground: Ground } & (
-    | { readonly kind: 'Fits'; readonly best: Candidate }
+    | {
+        readonly kind: 'Fits'
+        readonly draft: Draft
+        /** The draft with all its figures, worked out when they are asked for. */
+        readonly best: () => Candidate
+      }
     | {
         readonly kind: 'Refused'
-        /** Asked for only where it is told. */
+        /** Asked for only where they are told. */
         readonly refusals: () => readonly Refusal[]
+        /** What all of them come to, in a line. */
+        readonly summary: () => string
         /** What the worst rank of the nearest set lacks; Infinity when memory is not the matter. */
-        readonly shortBytes: number
+        readonly shortBytes: () => number
       }
   )
 
 export function attempt(ground: Ground, cut: Cut): Attempt {
-  const refused = (refusals: () => readonly Refusal[], shortBytes = Infinity): Attempt => ({
-    ...cut,
-    ground,
-    kind: 'Refused',
-    refusals,
-    shortBytes,
-  })
-  const impossible = cutRefusal(ground.demand.shape, cut.strategy, cut.degree)
+  const refused = (
+    refusals: () => readonly Refusal[],
+    shortBytes = () => Infinity,
+    summary = () => refusalSummary(refusals()),
+  ): Attempt => ({ ...cut, ground, kind: 'Refused', refusals, summary, shortBytes })
+  const impossible = cutRefusal(ground.demand.shape, cut.strategy, cut.degree) ?? engineCutRefusal(ground.engine, cut)
   if (impossible !== undefined) return refused(() => [impossible])
 
-  const unsupported = ground.seats.flatMap((seat) => engineRefusal(ground, cut, seat) ?? [])
-  const out = new Set(unsupported.map((r) => r.node))
-  const able = ground.seats.filter((seat) => !out.has(seat.node.name))
-  if (able.length === 0 && out.size > 0) return refused(() => unsupported)
-  if (able.length < cut.degree) return refused(() => [...unsupported, tooFew(cut, able.length)])
+  const { able, crowds, unsupported } = fieldOf(ground, cut)
+  if (able.length === 0 && ground.seats.length > 0) return refused(unsupported)
+  if (able.length < cut.degree) return refused(() => [...unsupported(), tooFew(cut, able.length)])
 
-  const classes = compatible(ground.demand, ground.engine, able)
-  const large = classes.filter((seats) => seats.length >= cut.degree)
-  if (large.length === 0) return refused(() => [...unsupported, ...mismatches(ground.engine, classes)])
+  const large = crowds.filter(({ seats }) => seats.length >= cut.degree)
+  if (large.length === 0) return refused(() => [...unsupported(), ...mismatches(ground.engine, crowds)])
 
-  const best = bestOf(large.flatMap((seats) => candidatesOf(ground, cut, seats)))
-  if (best !== undefined) return { ...cut, ground, kind: 'Fits', best }
-  const nearest = nearestSet(ground, cut, large)
-  return refused(() => [...unsupported, ...shortages(ground, nearest, able)], nearest.shortBytes)
+  const drafts = large.flatMap((crowd) => searchCut(ground, cut, crowd) ?? [])
+  const draft = bestOf(drafts)
+  if (draft !== undefined) {
+    let best: Candidate | undefined
+    return { ...cut, ground, kind: 'Fits', draft, best: () => (best ??= candidateOf(ground, draft)) }
+  }
+  let nearest: NearestSet | undefined
+  const nearestOne = () => (nearest ??= nearestSet(ground, cut, large))
+  return refused(
+    () => [...unsupported(), ...shortages(ground, nearestOne(), able)],
+    () => nearestOne().shortBytes,
+    () => refusalSummary([...unsupported(), ...shortagesInBrief(ground, nearestOne(), able)]),
+  )
 }
 
-function engineRefusal({ demand, engine }: Ground, { strategy }: Cut, { node }: Seat): Refusal | undefined {
+export type Fits = Extract<Attempt, { kind: 'Fits' }>
+
+/** Seats of a ground that can run one rank of a cut. */
+export interface Field {
+  readonly able: readonly Seat[]
+  /** Those that may stand in one group. */
+  readonly crowds: readonly Crowd[]
+  readonly fastestFirst: () => readonly Seat[]
+  readonly unsupported: () => readonly Refusal[]
+}
+
+/** The same for every degree of a strategy. */
+export function fieldOf(ground: Ground, { strategy }: Cut): Field {
+  const known = ground.fields.get(strategy)
+  if (known !== undefined) return known
+  const { demand, engine, seats } = ground
+  const able = seats.filter(({ node }) => {
+    const info = engineOf(node, engine)
+    return info !== undefined && canCut(info, engine, strategy, demand.shape.architecture)
+  })
+  const unsupported = () =>
+    seats.filter((seat) => !able.includes(seat)).map((seat) => engineRefusal(ground, strategy, seat))
+  const { fastestFirst } = crowdOf(able, ground.terrain)
+  const field = { able, crowds: compatible(ground, able), fastestFirst, unsupported }
+  ground.fields.set(strategy, field)
+  return field
+}
+
+function engineRefusal({ demand, engine }: Ground, strategy: Cut['strategy'], { node }: Seat): Refusal {
   const refuse = (message: string): Refusal => ({ node: node.name, reason: 'EngineUnsupported', message })
-  const info = engineOf(node, engine)
-  if (info === undefined) return refuse(`engine ${engine} is not on the node`)
-  const { architecture } = demand.shape
-  if (canCut(info, engine, strategy, architecture)) return undefined
-  return refuse(`${engine} cannot run ${architecture} as ${strategy}`)
+  if (engineOf(node, engine) === undefined) return refuse(`engine ${engine} is not on the node`)
+  return refuse(`${engine} cannot run ${demand.shape.architecture} as ${strategy}`)
+}
+
+function engineCutRefusal(engine: Engine, { degree }: Cut): Refusal | undefined {
+  if (engine !== 'llamacpp' || degree <= LLAMACPP_RANKS_MAX) return undefined
+  const message = `llamacpp runs ${LLAMACPP_RANKS_MAX} ranks at most: with more RPC workers it can deadlock`
+  return { node: '', reason: 'StrategyUnsupported', message }
 }
 
 const tooFew = ({ strategy, degree }: Cut, count: number): Refusal => ({
@@ -64,8 +108,8 @@ const tooFew = ({ strategy, degree }: Cut, count: number): Refusal => ({
 })
 
 /** No build is on enough nodes: those outside the largest class are the odd ones. */
-function mismatches(engine: Engine, classes: readonly (readonly Seat[])[]): readonly Refusal[] {
-  const [main = [], ...others] = [...classes].sort((a, b) => b.length - a.length)
+function mismatches(engine: Engine, crowds: readonly Crowd[]): readonly Refusal[] {
+  const [main = [], ...others] = crowds.map(({ seats }) => seats).sort((a, b) => b.length - a.length)
   const version = (seat: Seat | undefined) => {
     const info = seat === undefined ? undefined : engineOf(seat.node, engine)
     return [info?.version, info?.lmVersion, info?.build].filter((v) => v !== undefined).join(' ')
@@ -86,9 +130,9 @@ interface NearestSet {
 }
 
 /** Of the roomiest seats of each class, those that lack the least. */
-function nearestSet(ground: Ground, cut: Cut, classes: readonly (readonly Seat[])[]): NearestSet {
-  const sets = classes.map((seats): NearestSet => {
-    const set = [...seats].sort(byBudget).slice(0, cut.degree)
+function nearestSet(ground: Ground, cut: Cut, crowds: readonly Crowd[]): NearestSet {
+  const sets = crowds.map((crowd): NearestSet => {
+    const set = crowd.roomiestFirst().slice(0, cut.degree)
     const needs = nearestNeeds(ground, cut, set)
     return { set, needs, shortBytes: Math.max(...set.map((seat, i) => (needs[i] ?? 0) - seat.budgetBytes)) }
   })
@@ -117,21 +161,25 @@ function nearestNeeds(ground: Ground, cut: Cut, set: readonly Seat[]): readonly 
 }
 
 /** What every seat lacks: those of the nearest set for their own rank, others for the least of its ranks. */
-function shortages(
-  { demand }: Ground,
-  { set, needs, shortBytes }: NearestSet,
-  seats: readonly Seat[],
-): readonly Refusal[] {
-  if (shortBytes <= 0) {
-    const { transport } = demand.template.parallelism
-    const names = set.map((s) => s.node.name).join(', ')
-    return set.map(({ node }) => ({
-      node: node.name,
-      reason: 'NoLink',
-      message: `no link for transport ${transport} joins ${names}`,
-    }))
-  }
+function shortages(ground: Ground, nearest: NearestSet, seats: readonly Seat[]): readonly Refusal[] {
+  if (nearest.shortBytes <= 0) return unlinked(ground, nearest)
+  return needsOf(nearest, seats).flatMap(([seat, need]) => memoryRefusal(seat.node, need) ?? [])
+}
+
+function shortagesInBrief(ground: Ground, nearest: NearestSet, seats: readonly Seat[]): readonly BriefRefusal[] {
+  if (nearest.shortBytes <= 0) return unlinked(ground, nearest)
+  return needsOf(nearest, seats).flatMap(([seat, need]) => memoryShortage(seat.node, need) ?? [])
+}
+
+function needsOf({ set, needs }: NearestSet, seats: readonly Seat[]): readonly (readonly [Seat, number])[] {
   const own = new Map(set.map((seat, i) => [seat, needs[i] ?? 0]))
   const least = Math.min(...needs)
-  return seats.flatMap((seat) => memoryRefusal(seat.node, own.get(seat) ?? least) ?? [])
+  return seats.map((seat) => [seat, own.get(seat) ?? least] as const)
+}
+
+function unlinked({ demand }: Ground, { set }: NearestSet): readonly Refusal[] {
+  const { transport } = demand.template.parallelism
+  const names = set.map((s) => s.node.name).join(', ')
+  const message = `no link for transport ${transport} joins ${names}`
+  return set.map(({ node }) => ({ node: node.name, reason: 'NoLink', message }))
 }

@@ -1,192 +1,112 @@
-/** Whole candidates of one cut: nodes, transport, layers per stage, need per rank and predicted speed. */
+/** Whole candidates: nodes, transport, layers per stage, need per rank and predicted speed; and which of two is better. */
 import type { Engine, GroupStrategy, MemoryParts, Predicted, Stage, Transport } from '../../api/words.ts'
 import type { Layout } from '../cost.ts'
 import { predict } from '../cost.ts'
-import { memoryBytesOf, rankNeed } from '../memory.ts'
-import { transportChoices } from './engines.ts'
+import { rankNeed } from '../memory.ts'
+import { NO_LINK, correctionOf } from '../observed.ts'
+import { uncertaintyOf } from '../uncertainty.ts'
 import type { Ground } from './ground.ts'
-import { fitsOn, needBytes, wholeStage } from './ground.ts'
+import { linkOf, wholeStage } from './ground.ts'
 import type { Ring } from './links.ts'
-import { permutations, ringInOrder, ringOf } from './links.ts'
-import { greedySplit, partition, stagesOf } from './partition.ts'
+import { ringOf } from './links.ts'
+import { stagesOf } from './partition.ts'
 import type { Seat } from './seats.ts'
-import { byBudget, isRdmaCapable, seatSets } from './seats.ts'
-
-/** Up to so many stages, every order of the nodes is tried where the order matters for what fits. */
-const EXACT_ORDER_STAGES = 5
 
 export interface Cut {
   readonly strategy: GroupStrategy
   readonly degree: number
 }
 
-export interface Candidate extends Cut {
-  readonly engine: Engine
+/** What tells candidates apart, without the words. */
+export interface Draft extends Cut {
   readonly transport: Transport
   /** By position: stage for Pipeline, rank for Tensor. */
   readonly seats: readonly Seat[]
+  /** Layers per stage, for Pipeline. */
+  readonly counts: readonly number[]
+  readonly ring: Ring<Seat> | undefined
+  /** The figure of the objective, corrected by what was observed: tokens per second, the larger the better. */
+  readonly score: number
+  readonly siblings: number
+  /** Σ budgets of its seats: of two drafts of one cut, the larger leaves more bytes free. */
+  readonly roomBytes: number
+}
+
+export interface Candidate extends Draft {
+  readonly engine: Engine
   readonly stages: readonly Stage[]
   readonly needs: readonly MemoryParts[]
   readonly layout: Layout
-  readonly ring: Ring | undefined
+  readonly linkClass: string
   readonly predicted: Predicted
-  /** The figure of the objective, to three digits: what differs by less is equal. */
-  readonly score: number
-  readonly siblings: number
-  readonly freeAfterBytes: number
+  /** Samples behind the correction of the prediction; 0: none. */
+  readonly samples: number
 }
 
-/** Are all its chips in the table? Else its figures serve to compare only. */
+/** Is something known of all its chips? Else its figures serve to compare only. */
 export const isKnown = (candidate: Candidate): boolean => candidate.seats.every((s) => s.speed.known)
 
-/** Fewest siblings, then the objective, then Single before Tensor before Pipeline, more bytes left, names. */
-export function compareCandidates(a: Candidate, b: Candidate): number {
-  return (
-    a.siblings - b.siblings ||
-    b.score - a.score ||
-    strategyOrder.indexOf(a.strategy) - strategyOrder.indexOf(b.strategy) ||
-    b.freeAfterBytes - a.freeAfterBytes ||
-    (namesOf(a) < namesOf(b) ? -1 : namesOf(a) > namesOf(b) ? 1 : 0)
-  )
-}
+/** Of one cut: fewest siblings, then the objective, more bytes left, names. Negative: `a` is better. */
+export const compareDrafts = (a: Draft, b: Draft): number =>
+  a.siblings - b.siblings || b.score - a.score || b.roomBytes - a.roomBytes || compareNames(a, b)
+
+/** Of any cuts: fewest siblings, then the objective, fewer nodes, Tensor before Pipeline, more bytes left, names. */
+export const compareCuts = (a: Draft, b: Draft): number =>
+  a.siblings - b.siblings ||
+  b.score - a.score ||
+  a.degree - b.degree ||
+  strategyOrder.indexOf(a.strategy) - strategyOrder.indexOf(b.strategy) ||
+  b.roomBytes - a.roomBytes ||
+  compareNames(a, b)
+
 const strategyOrder: readonly GroupStrategy[] = ['Single', 'Tensor', 'Pipeline']
-const namesOf = (candidate: Candidate) => candidate.seats.map((s) => s.node.name).join(' ')
 
-export const bestOf = (candidates: readonly Candidate[]): Candidate | undefined =>
-  candidates.length === 0 ? undefined : candidates.reduce((best, c) => (compareCandidates(c, best) < 0 ? c : best))
-
-/** Every candidate of the cut on these seats, which may stand in one group; none: nothing fits, or no links. */
-export function candidatesOf(ground: Ground, cut: Cut, seats: readonly Seat[]): readonly Candidate[] {
-  const roomiest = [...seats].sort(byBudget).slice(0, cut.degree)
-  // Layers of equal size fit on some set exactly when they fit on the roomiest one.
-  if (!mayFit(ground, cut, roomiest)) return []
-  return seatSets(seats, cut.degree).flatMap((set) => candidatesOn(ground, cut, set))
+function compareNames(a: Draft, b: Draft): number {
+  const [left, right] = [namesOf(a), namesOf(b)]
+  return left < right ? -1 : left > right ? 1 : 0
 }
+const namesOf = (draft: Draft) => draft.seats.map((s) => s.node.name).join(' ')
 
-function candidatesOn(ground: Ground, cut: Cut, set: readonly Seat[]): readonly Candidate[] {
-  if (!mayFit(ground, cut, set)) return []
-  const nodes = nodesOf(set)
-  const transports = transportChoices(ground.demand, ground.engine, cut.strategy, isRdmaCapable, nodes)
-  return transports.flatMap((transport) => {
-    if (cut.strategy === 'Single')
-      return [candidate(ground, cut, { transport, seats: set, counts: [], ring: undefined })]
-    const ring = ringOf(nodes, transport, ground.linkOf(transport))
-    if (ring === undefined) return []
-    if (cut.strategy === 'Tensor') return [candidate(ground, cut, { transport, seats: set, counts: [], ring })]
-    return pipelines(ground, cut, set, transport, ring)
-  })
-}
+export const bestOf = <D extends Draft>(drafts: readonly D[]): D | undefined =>
+  drafts.length === 0 ? undefined : drafts.reduce((best, d) => (compareCuts(d, best) < 0 ? d : best))
 
-const nodesOf = (seats: readonly Seat[]) => seats.map((s) => s.node)
+export const linkClassOf = (ring: Ring<unknown> | undefined): string => ring?.link.className ?? NO_LINK
 
-/** false: certainly not. Exact but for layers of unequal size, where it answers true and the partition decides. */
-function mayFit(ground: Ground, cut: Cut, set: readonly Seat[]): boolean {
-  if (cut.strategy !== 'Pipeline') {
-    const bytes = needBytes(ground, cut.strategy, cut.degree, wholeStage(ground))
-    return set.every((seat) => bytes <= seat.budgetBytes)
-  }
-  const { split } = ground.demand.template.parallelism
-  if (split.length > 0) return splitOrder(ground, set, split) !== undefined
-  return !ground.equalLayers || greedySplit(ground.demand.shape.layers, set.length, fitsOn(ground, set)) !== undefined
-}
-
-function pipelines(
-  ground: Ground,
-  cut: Cut,
-  set: readonly Seat[],
-  transport: Transport,
-  ring: Ring,
-): readonly Candidate[] {
-  const { split } = ground.demand.template.parallelism
-  if (split.length > 0) return forcedSplits(ground, cut, set, transport, split)
-  const ordered = ring.order.map((node) => set.find((s) => s.node === node) as Seat)
-  const counts = partitionOn(ground, ordered)
-  if (counts !== undefined) return [candidate(ground, cut, { transport, seats: ordered, counts, ring })]
-  if (ground.equalLayers) return []
-  // Layers of unequal size may fit in another order of the same nodes only.
-  return ordersOf(set).flatMap((seats) => {
-    const other = ringInOrder(nodesOf(seats), transport, ground.linkOf(transport))
-    const layers = other === undefined ? undefined : partitionOn(ground, seats)
-    return layers === undefined ? [] : [candidate(ground, cut, { transport, seats, counts: layers, ring: other })]
-  })
-}
-
-function ordersOf(set: readonly Seat[]): readonly (readonly Seat[])[] {
-  if (set.length <= EXACT_ORDER_STAGES) return permutations(set)
-  const roomiestFirst = [...set].sort(byBudget)
-  return [roomiestFirst, [...roomiestFirst].reverse()]
-}
-
-function partitionOn(ground: Ground, order: readonly Seat[]): readonly number[] | undefined {
-  return partition({
-    layers: ground.demand.shape.layers,
-    layerSeconds: order.map((s) => s.layerSeconds),
-    fits: fitsOn(ground, order),
-    objective: ground.demand.template.parallelism.objective,
-  })
-}
-
-function forcedSplits(
-  ground: Ground,
-  cut: Cut,
-  set: readonly Seat[],
-  transport: Transport,
-  split: readonly number[],
-): readonly Candidate[] {
-  const matched = splitOrder(ground, set, split)
-  const orders = set.length <= EXACT_ORDER_STAGES ? permutations(set) : matched === undefined ? [] : [matched]
-  return orders.flatMap((seats) => {
-    const fits = fitsOn(ground, seats)
-    if (!stagesOf(split).every(([start, end], stage) => fits(stage, start, end))) return []
-    const ring = ringInOrder(nodesOf(seats), transport, ground.linkOf(transport))
-    return ring === undefined ? [] : [candidate(ground, cut, { transport, seats, counts: split, ring })]
-  })
-}
-
-/** The seats in an order that holds a forced split: the needier the stage, the roomier its node; undefined: there is none. */
-function splitOrder(ground: Ground, set: readonly Seat[], split: readonly number[]): readonly Seat[] | undefined {
-  const neediest = stagesOf(split)
-    .map(([start, end], stage) => ({ stage, bytes: ground.stageBytes(start, end) }))
-    .sort((a, b) => b.bytes - a.bytes)
-  const order: Seat[] = []
-  for (const [i, seat] of [...set].sort(byBudget).entries()) {
-    const next = neediest[i]
-    if (next === undefined || next.bytes > seat.budgetBytes) return undefined
-    order[next.stage] = seat
-  }
-  return order
-}
-
-interface Arrangement {
-  readonly transport: Transport
-  readonly seats: readonly Seat[]
-  /** Layers per stage, for Pipeline. */
-  readonly counts: readonly number[]
-  readonly ring: Ring | undefined
-}
-
-function candidate(ground: Ground, { strategy, degree }: Cut, arrangement: Arrangement): Candidate {
-  const { seats, counts, ring } = arrangement
+export function candidateOf(ground: Ground, draft: Draft): Candidate {
+  const { strategy, degree, seats, counts, ring } = draft
   const stages = strategy === 'Pipeline' ? stagesOf(counts) : seats.map(() => wholeStage(ground))
   const needs = stages.map((stage) => rankNeed(ground.terms, strategy, degree, stage))
   const layout = layoutOf(strategy, seats, counts, ring)
-  const predicted = predict(ground.cost, layout)
-  const { objective } = ground.demand.template.parallelism
-  const wish = objective === 'Latency' ? predicted.decodeTokensPerSecond : predicted.aggregateTokensPerSecond
+  const linkClass = linkClassOf(ring)
+  const raw = predict(ground.cost, layout)
+  const { factor, samples } = correctionOf(
+    ground.demand.observed,
+    { strategy, degree, linkClass },
+    raw.decodeTokensPerSecond,
+  )
+  const uncertainty = uncertaintyOf(ground.cost, layout, ring?.link.basis, samples)
   return {
+    ...draft,
     engine: ground.engine,
-    strategy,
-    degree,
-    transport: arrangement.transport,
-    seats,
     stages,
     needs,
     layout,
-    ring,
-    predicted,
-    score: Number(wish.toPrecision(3)),
-    siblings: seats.filter((s) => s.sibling).length,
-    freeAfterBytes: seats.reduce((sum, s, i) => sum + s.budgetBytes - memoryBytesOf(needs[i] as MemoryParts), 0),
+    linkClass,
+    predicted: { ...corrected(raw, factor), uncertainty },
+    samples,
+  }
+}
+
+/** Decode rates times the factor; a prompt takes as long as before. */
+function corrected(raw: Predicted, factor: number): Predicted {
+  if (factor === 1) return raw
+  const saturated = raw.saturatedTokensPerSecond
+  return {
+    decodeTokensPerSecond: raw.decodeTokensPerSecond * factor,
+    prefillTokensPerSecond: raw.prefillTokensPerSecond,
+    timeToFirstTokenSeconds: raw.timeToFirstTokenSeconds + (1 / factor - 1) / raw.decodeTokensPerSecond,
+    aggregateTokensPerSecond: raw.aggregateTokensPerSecond * factor,
+    ...(saturated === undefined ? {} : { saturatedTokensPerSecond: saturated * factor }),
   }
 }
 
@@ -194,7 +114,7 @@ function layoutOf(
   strategy: GroupStrategy,
   seats: readonly Seat[],
   counts: readonly number[],
-  ring: Ring | undefined,
+  ring: Ring<Seat> | undefined,
 ): Layout {
   const speeds = seats.map((s) => s.speed)
   const [first] = speeds
@@ -219,7 +139,11 @@ export function predictAnyway(ground: Ground, { strategy, degree }: Cut): Predic
   const seats = ground.seats.slice(0, degree)
   if (seats.length < degree || degree > layers || seats.some((s) => !s.speed.known)) return undefined
   const transport = ground.engine === 'llamacpp' && strategy === 'Pipeline' ? 'Rpc' : 'Ring'
-  const ring = degree === 1 ? undefined : ringOf(nodesOf(seats), transport, ground.linkOf(transport))
+  const link = linkOf(ground, transport)
+  const ring =
+    degree === 1
+      ? undefined
+      : ringOf(seats, { link, mesh: false, costOf: (l) => l.hopSeconds, adds: true, closed: false })
   if (degree > 1 && ring === undefined) return undefined
   const counts = seats.map((_, i) => Math.floor(layers / degree) + (i < layers % degree ? 1 : 0))
   return predict(ground.cost, layoutOf(strategy, seats, counts, ring))

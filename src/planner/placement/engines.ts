@@ -1,6 +1,7 @@
 /** Which engine can cut which architecture, and what a node offers of it. Lists that a node reports win over the table. */
 import type { EngineInfo } from '../../api/node.ts'
 import type { Engine, GroupStrategy, Transport } from '../../api/words.ts'
+import type { Seat } from './seats.ts'
 import type { Demand, NodeView } from './types.ts'
 
 /** mlx-lm 0.32.2 (facts/engines-verified.md §2); a `*` at the end stands for any ending. */
@@ -77,6 +78,9 @@ export function buildOf(node: NodeView, engine: Engine): string {
   return info.build ?? [info.version, info.lmVersion].filter((v) => v !== undefined).join('/')
 }
 
+/** A third worker beside the leader can deadlock llama.cpp's RPC (llama.cpp#28487, open). */
+export const LLAMACPP_RANKS_MAX = 3
+
 /** Engines to consider, the preferred one first. Auto never means fake, and takes llama.cpp only where a node reports it. */
 export function engineChoices({ template, source }: Demand, nodes: readonly NodeView[]): readonly Engine[] {
   const { name } = template.engine
@@ -93,15 +97,14 @@ export function transportChoices(
   demand: Demand,
   engine: Engine,
   strategy: GroupStrategy,
-  rdmaCapable: (node: NodeView) => boolean,
-  nodes: readonly NodeView[],
+  seats: readonly Seat[],
 ): readonly Transport[] {
   if (strategy === 'Single') return ['Ring']
   if (engine === 'llamacpp') return ['Rpc']
   if (engine === 'fake') return ['Ring']
   const wanted = demand.template.parallelism.transport
-  const offersJaccl = (node: NodeView) => engineOf(node, engine)?.transports?.includes('Jaccl') ?? rdmaCapable(node)
-  const jaccl = nodes.every((node) => rdmaCapable(node) && offersJaccl(node))
+  const offersJaccl = (node: NodeView) => engineOf(node, engine)?.transports?.includes('Jaccl') ?? true
+  const jaccl = seats.every(({ node, speed }) => speed.rdmaCapable && offersJaccl(node))
   if (wanted === 'Jaccl') return jaccl ? ['Jaccl'] : []
   return wanted === 'Auto' && jaccl ? ['Ring', 'Jaccl'] : ['Ring']
 }

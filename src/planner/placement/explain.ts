@@ -1,47 +1,80 @@
 /** The sentences of a plan: why this candidate, and why not the others. */
 import type { GroupStrategy } from '../../api/words.ts'
 import { formatBytes } from '../../lib/quantity.ts'
-import { busyShares } from '../cost.ts'
+import { busyShares, chipOfClass } from '../cost.ts'
 import { memoryBytesOf } from '../memory.ts'
 import type { Attempt } from './attempt.ts'
 import type { Candidate } from './candidates.ts'
 import { isKnown, predictAnyway } from './candidates.ts'
-import { refusalSummary } from './filter.ts'
+import type { Choice } from './choose.ts'
+import { GAIN_TO_MOVE } from './choose.ts'
 import { EXACT_NODES } from './seats.ts'
-import type { Alternative, Demand, NodeView } from './types.ts'
+import type { Trial } from './trial.ts'
+import type { Alternative, Demand, NodeView, SearchGap } from './types.ts'
 
 export function whyOf(
   demand: Demand,
   nodes: readonly NodeView[],
-  attempts: readonly Attempt[],
-  best: Candidate,
+  whole: Trial | undefined,
+  { best, passedOver }: Choice,
+  search: SearchGap | undefined,
 ): string[] {
-  const { serving } = demand.template
   const why = [best.degree === 1 ? whereWhole(best) : whereCut(best)]
-  const smaller = attempts.find((a) => a.degree === 1)
-  if (best.degree > 1 && smaller?.kind === 'Refused')
-    why.push(`one node is not enough: ${refusalSummary(smaller.refusals())}`)
-  if (isKnown(best)) {
-    const { decodeTokensPerSecond, aggregateTokensPerSecond } = best.predicted
-    const context = `with ${serving.contextTokens} tokens in the cache`
+  const one = best.degree > 1 ? whole?.made() : undefined
+  if (one?.kind === 'Refused') why.push(`one node is not enough: ${one.summary()}`)
+  why.push(...(isKnown(best) ? speedTexts(demand, best) : [unknownText(best)]))
+  if (passedOver !== undefined) {
+    const { candidate, gain } = passedOver
+    const elsewhere = `${candidate.strategy} ${candidate.degree} on ${namesOf(candidate)}`
     why.push(
-      `predicted ${rate(decodeTokensPerSecond)} for one stream ${context}, ${rate(aggregateTokensPerSecond)} with ${serving.concurrency} in flight`,
+      `stays where it is: ${elsewhere} would gain ${(Math.floor(gain * 1000) / 10).toFixed(1)} %, less than ${percent(GAIN_TO_MOVE - 1)}`,
     )
-  } else {
-    const unknown = best.seats
-      .filter((s) => !s.speed.known)
-      .map((s) => `${s.node.name} (${s.node.nodeInfo.chip || 'no chip reported'})`)
-    why.push(`speed is not predicted: the chip of ${unknown.join(', ')} is not in the table`)
   }
   const busy = busyText(demand, best)
   if (busy !== undefined) why.push(busy)
-  if (best.ring?.assumed === true) why.push('some of its nodes report no links: 1 GbE is assumed between them')
+  if (best.ring?.link.basis === 'Assumed') why.push('some of its nodes report no links: 1 GbE is assumed between them')
   if (best.siblings > 0) why.push('shares a node with another replica: no other node fits')
-  if (best.degree > 1 && nodes.length > EXACT_NODES)
-    why.push(`searched among the ${EXACT_NODES} most promising of ${nodes.length} nodes and their Thunderbolt islands`)
+  if (search !== undefined && best.degree > 1) why.push(searchText(demand, nodes, search))
   return why
 }
 
+function speedTexts({ template, observed }: Demand, best: Candidate): string[] {
+  const { decodeTokensPerSecond, aggregateTokensPerSecond, uncertainty = 0 } = best.predicted
+  const { contextTokens, concurrency } = template.serving
+  const texts = [
+    `predicted ${rate(decodeTokensPerSecond)} for one stream with ${contextTokens} tokens in the cache, ` +
+      `${rate(aggregateTokensPerSecond)} with ${concurrency} in flight, ± ${percent(uncertainty)}`,
+  ]
+  const classes = best.seats.filter((s) => s.speed.basis === 'Class')
+  if (classes.length > 0) {
+    const [first] = classes
+    const chip = first?.node.nodeInfo.chip ?? ''
+    texts.push(`${chip} is not in the table: it is taken for an ${chipOfClass(chip) ?? ''}, the nearest of its class`)
+  }
+  if (observed !== undefined && best.samples > 0)
+    texts.push(`corrected by ${best.samples} observations of ${best.strategy} over ${best.linkClass}`)
+  return texts
+}
+
+function unknownText({ seats }: Candidate): string {
+  const unknown = seats
+    .filter((s) => !s.speed.known)
+    .map((s) => `${s.node.name} (${s.node.nodeInfo.chip || 'no chip reported'})`)
+  return `speed is not predicted: the chip of ${unknown.join(', ')} is not in the table`
+}
+
+function searchText(
+  { template }: Demand,
+  nodes: readonly NodeView[],
+  { boundTokensPerSecond, gap }: SearchGap,
+): string {
+  const among = `searched among the ${EXACT_NODES} most promising of ${nodes.length} nodes and their Thunderbolt islands`
+  const what = template.parallelism.objective === 'Latency' ? '' : ' at full load'
+  return `${among}; no plan can reach more than ${rate(boundTokensPerSecond)}${what}, ${percent(gap)} above this one`
+}
+
+const percent = (share: number) => `${Math.round(share * 100)} %`
+const namesOf = ({ seats }: Pick<Candidate, 'seats'>) => seats.map((s) => s.node.name).join(', ')
 const rate = (tokensPerSecond: number) => `${Number(tokensPerSecond.toPrecision(3))} tokens/s`
 
 function whereWhole({ seats, needs, engine }: Candidate): string {
@@ -51,8 +84,7 @@ function whereWhole({ seats, needs, engine }: Candidate): string {
 }
 
 function whereCut({ strategy, degree, seats, ring, transport, engine }: Candidate): string {
-  const names = seats.map((s) => s.node.name).join(', ')
-  return `${strategy} of ${degree} on ${names}, engine ${engine}, ${transport} over ${ring?.linkNames.join(', ') ?? ''}`
+  return `${strategy} of ${degree} on ${namesOf({ seats })}, engine ${engine}, ${transport} over ${ring?.linkNames.join(', ') ?? ''}`
 }
 
 /** A pipeline works on one stage at a time for one stream: said, for it surprises people who watch their GPUs. */
@@ -67,35 +99,44 @@ function busyText({ shape, template }: Demand, { layout, engine }: Candidate): s
   return `with one stream each GPU is busy ${part}: a pipeline works on one stage at a time`
 }
 
-/** Attempts that were not chosen, each with its reason. `asked`: strategies that the deployment allows. */
+/**
+ * Cuts that were not chosen, each with its reason; of a cut that several engines were tried with, the best. `asked`:
+ * strategies that the deployment allows.
+ */
 export function alternativesOf(
   attempts: readonly Attempt[],
   asked: readonly GroupStrategy[],
   best: Candidate | undefined,
 ): readonly Alternative[] {
-  const seen = new Set(best === undefined ? [] : [`${best.strategy} ${best.degree}`])
-  const alternatives: Alternative[] = []
+  const byCut = new Map<string, Attempt>()
   for (const a of attempts) {
     const key = `${a.strategy} ${a.degree}`
-    if (seen.has(key)) continue
-    seen.add(key)
-    alternatives.push(alternativeOf(a, asked, best))
+    const known = byCut.get(key)
+    if (known === undefined || isBetter(a, known)) byCut.set(key, a)
   }
-  return alternatives
+  if (best !== undefined) byCut.delete(`${best.strategy} ${best.degree}`)
+  return [...byCut.values()].map((a) => alternativeOf(a, asked, best))
 }
+
+const isBetter = (a: Attempt, known: Attempt): boolean =>
+  a.kind === 'Fits' && (known.kind === 'Refused' || a.draft.score > known.draft.score)
 
 function alternativeOf(attempt: Attempt, asked: readonly GroupStrategy[], best: Candidate | undefined): Alternative {
   const { demand } = attempt.ground
   const { strategy, degree } = attempt
-  const found = attempt.kind === 'Fits' ? attempt.best : undefined
+  const found = attempt.kind === 'Fits' ? attempt.best() : undefined
   const predicted =
     found === undefined ? predictAnyway(attempt.ground, attempt) : isKnown(found) ? found.predicted : undefined
   const speed = predicted?.decodeTokensPerSecond
+  const saturated = predicted?.saturatedTokensPerSecond
   const reasons = [
-    attempt.kind === 'Refused' ? refusalSummary(attempt.refusals()) : undefined,
+    attempt.kind === 'Refused' ? attempt.summary() : undefined,
     speed === undefined ? undefined : `predicted ${rate(speed)}${comparison(speed, best)}`,
     best !== undefined && degree > best.degree
       ? `takes ${degree} nodes where ${best.degree} ${best.degree === 1 ? 'is' : 'are'} enough`
+      : undefined,
+    found !== undefined && best !== undefined && found.siblings > best.siblings
+      ? 'shares a node with another replica'
       : undefined,
     asked.includes(strategy) ? undefined : `not asked for (strategy: ${demand.template.parallelism.strategy})`,
     found === undefined ? undefined : busyText(demand, found),
@@ -105,6 +146,7 @@ function alternativeOf(attempt: Attempt, asked: readonly GroupStrategy[], best: 
     degree,
     schedulable: found !== undefined,
     ...(speed === undefined ? {} : { decodeTokensPerSecond: speed }),
+    ...(saturated === undefined ? {} : { saturatedTokensPerSecond: saturated }),
     reason: reasons.filter((r) => r !== undefined).join('; '),
   }
 }

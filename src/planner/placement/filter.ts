@@ -78,27 +78,32 @@ export function cutRefusal(shape: ModelShape, strategy: GroupStrategy, degree: n
     : refuse(`${broken} / ${degree} is not a multiple of the quantisation group of ${groupSize}`)
 }
 
+/** A refusal in numbers, its sentence not yet made. */
+export type BriefRefusal = Omit<Refusal, 'message'> & { readonly message?: string }
+
 /** Too little memory for a rank of `needBytes`: by the ledger, or by what is really left; undefined: it fits. */
-export function memoryRefusal(node: NodeView, needBytes: number): Refusal | undefined {
-  const [free, budget] = [freeBytes(node), budgetBytes(node)]
+export function memoryShortage(node: NodeView, needBytes: number): BriefRefusal | undefined {
+  const budget = budgetBytes(node)
   if (needBytes <= budget) return undefined
-  const refuse = (reason: RefusalReason, haveBytes: number, message: string): Refusal => ({
-    node: node.name,
-    reason,
-    needBytes,
-    haveBytes,
-    message,
-  })
+  const free = freeBytes(node)
+  return needBytes <= free
+    ? { node: node.name, reason: 'MemoryPressure', needBytes, haveBytes: budget }
+    : { node: node.name, reason: 'InsufficientMemory', needBytes, haveBytes: free }
+}
+
+export function memoryRefusal(node: NodeView, needBytes: number): Refusal | undefined {
+  const short = memoryShortage(node, needBytes)
+  if (short === undefined) return undefined
   const need = formatBytes(needBytes)
-  if (needBytes <= free)
-    return refuse('MemoryPressure', budget, `memory pressure: needs ${need}, ${formatBytes(budget)} really left`)
+  const have = formatBytes(short.haveBytes ?? 0)
+  if (short.reason === 'MemoryPressure')
+    return { ...short, message: `memory pressure: needs ${need}, ${have} really left` }
   const bound = node.boundBytes > 0 ? `, ${formatBytes(node.boundBytes)} bound` : ''
-  const have = `${formatBytes(free)} free of ${formatBytes(node.allocatableBytes)} allocatable${bound}`
-  return refuse(
-    'InsufficientMemory',
-    free,
-    `insufficient memory: needs ${need} (${needBytes} bytes), ${have} (${free} bytes)`,
-  )
+  const of = `${have} free of ${formatBytes(node.allocatableBytes)} allocatable${bound}`
+  return {
+    ...short,
+    message: `insufficient memory: needs ${need} (${needBytes} bytes), ${of} (${short.haveBytes ?? 0} bytes)`,
+  }
 }
 
 const phrases: Readonly<Record<RefusalReason, string>> = {
@@ -129,7 +134,7 @@ export function refusalMessage(nodeCount: number, refusals: readonly Refusal[]):
 }
 
 /** `2 Insufficient memory (need 10.9Gi, best free 10.1Gi)` */
-export function refusalSummary(refusals: readonly Refusal[]): string {
+export function refusalSummary(refusals: readonly BriefRefusal[]): string {
   const onNodes = refusals.filter((r) => r.node !== '')
   const reasons = [...new Set(onNodes.map((r) => r.reason))].sort()
   const counts = reasons.map((reason) =>
@@ -141,7 +146,7 @@ export function refusalSummary(refusals: readonly Refusal[]): string {
   return [...counts, ...refusals.filter((r) => r.node === '').map((r) => r.message)].join(', ')
 }
 
-function countReason(reason: RefusalReason, refusals: readonly Refusal[]): string {
+function countReason(reason: RefusalReason, refusals: readonly BriefRefusal[]): string {
   const phrase = `${refusals.length} ${phrases[reason]}`
   const nearest = nearestOf(refusals)
   if (nearest === undefined) {
@@ -153,8 +158,8 @@ function countReason(reason: RefusalReason, refusals: readonly Refusal[]): strin
 }
 
 /** The refusal that is short of the fewest bytes. */
-function nearestOf(refusals: readonly Refusal[]): Refusal | undefined {
-  const short = ({ needBytes, haveBytes }: Refusal) => (needBytes ?? Infinity) - (haveBytes ?? 0)
+function nearestOf(refusals: readonly BriefRefusal[]): BriefRefusal | undefined {
+  const short = ({ needBytes, haveBytes }: BriefRefusal) => (needBytes ?? Infinity) - (haveBytes ?? 0)
   const inBytes = refusals.filter((r) => r.needBytes !== undefined)
   return inBytes.length === 0 ? undefined : inBytes.reduce((best, r) => (short(r) < short(best) ? r : best))
 }

@@ -6,10 +6,13 @@ import type { Engine, GroupStrategy, Stage, Transport } from '../../api/words.ts
 import type { CostInput } from '../cost.ts'
 import type { MemoryTerms } from '../memory.ts'
 import { memoryBytesOf, memoryTerms, rankNeed } from '../memory.ts'
-import type { LinkBetween, PairLink } from './links.ts'
-import { pairLink } from './links.ts'
+import type { Field } from './attempt.ts'
+import type { Reach } from './bound.ts'
+import type { PairLink } from './links.ts'
+import { lastEnd } from './partition.ts'
 import type { Seat } from './seats.ts'
 import { seatsOf } from './seats.ts'
+import type { Terrain } from './terrain.ts'
 import type { Demand, NodeView } from './types.ts'
 
 export interface Ground {
@@ -17,30 +20,46 @@ export interface Ground {
   readonly engine: Engine
   readonly terms: MemoryTerms
   readonly cost: CostInput
+  readonly terrain: Terrain
   /** In canonical order. */
   readonly seats: readonly Seat[]
   /** Every layer needs the same, wherever it stands: what fits does not depend on the order of nodes. */
   readonly equalLayers: boolean
   /** Bytes of a pipeline stage [start, end). */
   readonly stageBytes: (start: number, end: number) => number
-  readonly linkOf: (transport: Transport) => LinkBetween
+  /** No stage of this seat holds more layers, wherever they are from; exact when layers are equal. */
+  readonly mostLayers: (seat: Seat) => number
+  /** Remembered by attempt.ts: who can take part, by strategy. */
+  readonly fields: Map<GroupStrategy, Field>
+  /** Remembered by bound.ts. */
+  readonly reach: { known?: Reach }
 }
 
-export function groundOf(demand: Demand, nodes: readonly NodeView[], engine: Engine): Ground {
+export function groundOf(demand: Demand, nodes: readonly NodeView[], engine: Engine, terrain: Terrain): Ground {
   const { contextTokens, concurrency } = demand.template.serving
   const cost = { shape: demand.shape, engine, contextTokens, concurrency }
   const terms = memoryTerms(cost)
+  const equalLayers = hasEqualLayers(terms)
+  const stageBytes = rememberedStages(terms)
   return {
     demand,
     engine,
     terms,
     cost,
-    seats: seatsOf(demand, cost, nodes),
-    equalLayers: hasEqualLayers(terms),
-    stageBytes: rememberedStages(terms),
-    linkOf: rememberedLinks(),
+    terrain,
+    seats: seatsOf(demand, cost, nodes, terrain),
+    equalLayers,
+    stageBytes,
+    mostLayers: rememberedCaps(demand.shape.layers, equalLayers, stageBytes),
+    fields: new Map(),
+    reach: {},
   }
 }
+
+export const linkOf =
+  ({ terrain }: Ground, transport: Transport) =>
+  (a: Seat, b: Seat): PairLink | undefined =>
+    terrain.linkOf(a.index, b.index, transport)
 
 /** Bytes of one rank of a cut; `stage` matters for Pipeline only. */
 export function needBytes(ground: Ground, strategy: GroupStrategy, degree: number, [start, end]: Stage): number {
@@ -56,11 +75,17 @@ export const fitsOn =
   (stage: number, start: number, end: number): boolean =>
     ground.stageBytes(start, end) <= (order[stage]?.budgetBytes ?? 0) + extraBytes
 
-function hasEqualLayers({ input }: MemoryTerms): boolean {
-  const { layerBytes = [], kvBytesPerTokenPerLayer = [] } = input.shape
-  const equal = (values: readonly number[]) => values.every((v) => v === values[0])
+function hasEqualLayers({ input, weightsBefore, kvBefore }: MemoryTerms): boolean {
+  const { layerBytes = [] } = input.shape
   // The ends of a llama.cpp pipeline stand on its end stages.
-  return equal(layerBytes) && equal(kvBytesPerTokenPerLayer) && (input.engine !== 'llamacpp' || layerBytes.length === 0)
+  if (input.engine === 'llamacpp' && layerBytes.length > 0) return false
+  return hasEqualSteps(weightsBefore) && hasEqualSteps(kvBefore)
+}
+
+/** To a thousandth of a byte: sums of fractions are not exact. */
+function hasEqualSteps(sums: readonly number[]): boolean {
+  const step = (sums.at(-1) ?? 0) / Math.max(1, sums.length - 1)
+  return sums.every((sum, i) => Math.abs(sum - i * step) < 1e-3)
 }
 
 function rememberedStages(terms: MemoryTerms): Ground['stageBytes'] {
@@ -75,11 +100,22 @@ function rememberedStages(terms: MemoryTerms): Ground['stageBytes'] {
   }
 }
 
-function rememberedLinks(): Ground['linkOf'] {
-  const known = new Map<string, PairLink | undefined>()
-  return (transport) => (a, b) => {
-    const key = a.name < b.name ? `${transport} ${a.name} ${b.name}` : `${transport} ${b.name} ${a.name}`
-    if (!known.has(key)) known.set(key, pairLink(a, b, transport))
-    return known.get(key)
+function rememberedCaps(layers: number, equalLayers: boolean, stageBytes: Ground['stageBytes']): Ground['mostLayers'] {
+  const known = new Map<number, number>()
+  const capOf = (budget: number) => {
+    if (equalLayers) return lastEnd(0, layers, (end) => stageBytes(0, end) <= budget)
+    let most = 0
+    // Two marks that only move forward: the longest run of layers that fits.
+    for (let start = 0, end = 0; start < layers; start += 1) {
+      while (end < layers && stageBytes(start, end + 1) <= budget) end += 1
+      most = Math.max(most, end - start)
+      end = Math.max(end, start + 1)
+    }
+    return most
+  }
+  return ({ budgetBytes }) => {
+    let cap = known.get(budgetBytes)
+    if (cap === undefined) known.set(budgetBytes, (cap = capOf(budgetBytes)))
+    return cap
   }
 }

@@ -4,6 +4,7 @@
  */
 import { bitsPerWeightMlx, memoryConstants } from '../../api/hardware.ts'
 import type { ModelShape } from '../../api/model.ts'
+import type { NodeLink } from '../../api/node.ts'
 import type { Engine } from '../../api/words.ts'
 import { formatBytes } from '../../lib/quantity.ts'
 import { bitsOf } from '../cost.ts'
@@ -11,35 +12,60 @@ import { memoryBytesOf } from '../memory.ts'
 import type { Candidate } from './candidates.ts'
 import { isKnown } from './candidates.ts'
 import { nodeRefusal } from './filter.ts'
+import { linkSpeed } from './links.ts'
 import { EXACT_NODES } from './seats.ts'
+import type { Terrain } from './terrain.ts'
+import { terrainOf } from './terrain.ts'
 import type { Demand, NodeView } from './types.ts'
 
-/** The search of place.ts: the candidate that it would place, undefined when nothing fits. */
-type Choose = (demand: Demand, nodes: readonly NodeView[]) => Candidate | undefined
+/** The search of place.ts. */
+export interface Search {
+  /** The candidate that it would place, undefined when nothing fits. */
+  readonly best: (demand: Demand, nodes: readonly NodeView[], terrain?: Terrain) => Candidate | undefined
+  /** Does anything fit? */
+  readonly fits: (demand: Demand, nodes: readonly NodeView[], terrain?: Terrain) => boolean
+}
+
+/** A demand on few nodes, and how to search on them. */
+interface Site {
+  readonly demand: Demand
+  readonly nodes: readonly NodeView[]
+  readonly best: (demand: Demand, nodes?: readonly NodeView[]) => Candidate | undefined
+  readonly fits: (demand: Demand) => boolean
+}
 
 const KV_STEP_TOKENS = 256
 const FEWER_BITS = [8, 6, 4, 3] as const
 const MIB = 2 ** 20
 
 /** Hints for a group that memory refused. What fits on the roomiest few nodes fits on all: hints look at no more. */
-export function hintsToFit(demand: Demand, all: readonly NodeView[], choose: Choose): readonly string[] {
-  const nodes = roomiest(demand, all)
-  const tries = [
-    () => fewerTokens(demand, nodes, choose),
-    () => fewerRequests(demand, nodes, choose),
-    () => fewerBits(demand, nodes, choose),
-    () => oneMoreNode(demand, nodes, choose),
-    () => higherGpuLimit(demand, nodes, choose),
-    () => withLlamaCpp(demand, nodes, choose),
-  ]
-  return tries.flatMap((hint) => hint() ?? [])
+export function hintsToFit(demand: Demand, all: readonly NodeView[], search: Search): readonly string[] {
+  const site = siteOf(demand, all, search)
+  const tries = [fewerTokens, fewerRequests, fewerBits, oneMoreNode, higherGpuLimit, withLlamaCpp]
+  return tries.flatMap((hint) => hint(site) ?? [])
 }
 
 /** Hints for a group that was placed, but on several nodes: what would fit one. */
-export function hintsToShrink(demand: Demand, nodes: readonly NodeView[], choose: Choose): readonly string[] {
+export function hintsToShrink(demand: Demand, nodes: readonly NodeView[], search: Search): readonly string[] {
   const { degree: _, ...parallelism } = demand.template.parallelism
   const onOne = withTemplate(demand, { parallelism: { ...parallelism, strategy: 'Data', split: [] } })
-  return [fewerBits(onOne, roomiest(demand, nodes), choose)].flatMap((hint) => hint ?? [])
+  return [fewerBits(siteOf(onOne, nodes, search))].flatMap((hint) => hint ?? [])
+}
+
+function siteOf(demand: Demand, all: readonly NodeView[], search: Search): Site {
+  const nodes = roomiest(demand, all)
+  const terrain = terrainOf(nodes)
+  return {
+    demand: withoutHistory(demand),
+    nodes,
+    best: (other, others) => (others === undefined ? search.best(other, nodes, terrain) : search.best(other, others)),
+    fits: (other) => search.fits(other, nodes, terrain),
+  }
+}
+
+/** A way out is told for one replica that stands nowhere yet. */
+function withoutHistory({ incumbent: _, replicasAfter: __, ...demand }: Demand): Demand {
+  return demand
 }
 
 function roomiest(demand: Demand, nodes: readonly NodeView[]): readonly NodeView[] {
@@ -69,44 +95,44 @@ function fits(plan: Candidate, verb = 'fits'): string {
   return `${verb} ${where} (${rate}${formatBytes(need)} per node at most)`
 }
 
-/** The most tokens, in steps of the cache, that fit; undefined: none does. */
-function largestContext(demand: Demand, nodes: readonly NodeView[], choose: Choose): number | undefined {
-  const holds = (steps: number) => choose(withContext(demand, steps * KV_STEP_TOKENS), nodes) !== undefined
-  // The number asked for is known not to fit.
-  let [good, bad] = [0, Math.ceil(demand.template.serving.contextTokens / KV_STEP_TOKENS)]
+/** The largest of [1, wrong) for which `holds` is true, which it is for all smaller ones; undefined: for none. */
+function largest(wrong: number, holds: (count: number) => boolean): number | undefined {
+  let [good, bad] = [0, wrong]
   while (bad - good > 1) {
     const middle = Math.floor((good + bad) / 2)
     if (holds(middle)) good = middle
     else bad = middle
   }
-  return good === 0 ? undefined : good * KV_STEP_TOKENS
+  return good === 0 ? undefined : good
 }
 
-function fewerTokens(demand: Demand, nodes: readonly NodeView[], choose: Choose): string | undefined {
-  const tokens = largestContext(demand, nodes, choose)
-  const plan = tokens === undefined ? undefined : choose(withContext(demand, tokens), nodes)
+/** The most tokens, in steps of the cache, that fit and are fewer than asked for; undefined: none does. */
+function largestContext({ demand, fits: hold }: Pick<Site, 'demand' | 'fits'>): number | undefined {
+  const asked = Math.ceil(demand.template.serving.contextTokens / KV_STEP_TOKENS)
+  const steps = largest(asked, (count) => hold(withContext(demand, count * KV_STEP_TOKENS)))
+  return steps === undefined ? undefined : steps * KV_STEP_TOKENS
+}
+
+function fewerTokens(site: Site): string | undefined {
+  const tokens = largestContext(site)
+  const plan = tokens === undefined ? undefined : site.best(withContext(site.demand, tokens))
   return plan && `serving.contextTokens: ${tokens} ${fits(plan)}`
 }
 
-function fewerRequests(demand: Demand, nodes: readonly NodeView[], choose: Choose): string | undefined {
+function fewerRequests({ demand, best, fits: hold }: Site): string | undefined {
   const { serving } = demand.template
   const withRequests = (concurrency: number) => withTemplate(demand, { serving: { ...serving, concurrency } })
-  let [good, bad] = [0, serving.concurrency]
-  while (bad - good > 1) {
-    const middle = Math.floor((good + bad) / 2)
-    if (choose(withRequests(middle), nodes) !== undefined) good = middle
-    else bad = middle
-  }
-  const plan = good === 0 ? undefined : choose(withRequests(good), nodes)
-  return plan && `serving.concurrency: ${good} ${fits(plan)}`
+  const requests = largest(serving.concurrency, (count) => hold(withRequests(count)))
+  const plan = requests === undefined ? undefined : best(withRequests(requests))
+  return plan && `serving.concurrency: ${requests} ${fits(plan)}`
 }
 
 /** The mildest quantisation below the present one that fits. Exact bytes of the present files do not carry over. */
-function fewerBits(demand: Demand, nodes: readonly NodeView[], choose: Choose): string | undefined {
+function fewerBits({ demand, best }: Site): string | undefined {
   for (const bits of FEWER_BITS) {
     if (bits >= bitsOf(demand.shape)) continue
     const shape = quantised(demand.shape, bits)
-    const plan = choose({ ...demand, shape }, nodes)
+    const plan = best({ ...demand, shape })
     if (plan !== undefined)
       return `${bits}-bit weights (${(shape.weightBytes / 1e9).toFixed(1)} GB) ${fits(plan, 'fit')}`
   }
@@ -120,11 +146,11 @@ function quantised(shape: ModelShape, bits: number): ModelShape {
 }
 
 /** The roomiest node once more, empty, with its kind of link to every other node; a forced degree grows with it. */
-function oneMoreNode(demand: Demand, nodes: readonly NodeView[], choose: Choose): string | undefined {
+function oneMoreNode({ demand, nodes, best }: Site): string | undefined {
   const [like] = nodes
   if (like === undefined) return undefined
   const name = `another-${like.name}`
-  const [link] = like.links
+  const link = fastestOf(like.links)
   const links = link === undefined ? [] : nodes.map((node) => ({ ...link, peer: node.name }))
   const { headroomBytes: _, ...kind } = like
   const more = [...nodes, { ...kind, name, boundBytes: 0, links }]
@@ -133,20 +159,28 @@ function oneMoreNode(demand: Demand, nodes: readonly NodeView[], choose: Choose)
     parallelism.degree === undefined || parallelism.split.length > 0
       ? undefined
       : withTemplate(demand, { parallelism: { ...parallelism, degree: parallelism.degree + 1 } })
-  const plan = choose(demand, more) ?? (grown && choose(grown, more))
+  const plan = best(demand, more) ?? (grown && best(grown, more))
   const chip = like.nodeInfo.chip === '' ? '' : `${like.nodeInfo.chip}, `
   return plan && `one more node like ${like.name} (${chip}${formatBytes(like.memoryBytes)}) ${fits(plan)}`
 }
 
+/** Whatever the order of the list; undefined: it reports none. */
+function fastestOf(links: readonly NodeLink[]): NodeLink | undefined {
+  const wait = (link: NodeLink) => (linkSpeed(link, 'Jaccl') ?? linkSpeed(link, 'Ring'))?.allReduceSeconds ?? Infinity
+  const text = ({ peer: _, address: __, peerAddress: ___, ...kind }: NodeLink) =>
+    JSON.stringify(Object.entries(kind).sort())
+  return [...links].sort((a, b) => wait(a) - wait(b) || (text(a) < text(b) ? -1 : 1))[0]
+}
+
 /** Metal's limit can be raised up to what the system reserve leaves; on Macs whose limit it is that binds. */
-function higherGpuLimit(demand: Demand, nodes: readonly NodeView[], choose: Choose): string | undefined {
+function higherGpuLimit({ demand, nodes, best }: Site): string | undefined {
   const { allocatableFactor } = memoryConstants
   const ceiling = (node: NodeView) =>
     node.systemReserveBytes === undefined || !node.nodeInfo.chip.startsWith('Apple')
       ? 0
       : Math.floor(allocatableFactor * (node.memoryBytes - node.systemReserveBytes))
   const raised = nodes.map((node) => ({ ...node, allocatableBytes: Math.max(node.allocatableBytes, ceiling(node)) }))
-  const plan = choose(demand, raised)
+  const plan = best(demand, raised)
   if (plan === undefined) return undefined
   const limits = plan.seats.flatMap((seat, i) => {
     const node = nodes.find((n) => n.name === seat.node.name)
@@ -160,15 +194,15 @@ function higherGpuLimit(demand: Demand, nodes: readonly NodeView[], choose: Choo
 }
 
 /** The other engine, where nodes say nothing against it: its pipeline does not repeat the ends of the model on every rank. */
-function withLlamaCpp(demand: Demand, nodes: readonly NodeView[], choose: Choose): string | undefined {
+function withLlamaCpp({ demand, nodes, best }: Site): string | undefined {
   const { name } = demand.template.engine
   const offered = nodes.filter((n) => n.engines.length === 0 || n.engines.some((e) => e.name === 'llamacpp'))
   if ((name !== 'Auto' && name !== 'mlx') || offered.length === 0) return undefined
   const other = withEngine(demand, 'llamacpp')
-  const plan = choose(other, offered)
+  const plan = best(other, offered)
   if (plan !== undefined) return `engine llamacpp (with the model as GGUF) ${fits(plan)}`
-  const tokens = largestContext(other, offered, choose)
-  const smaller = tokens === undefined ? undefined : choose(withContext(other, tokens), offered)
+  const tokens = largestContext({ demand: other, fits: (smaller) => best(smaller, offered) !== undefined })
+  const smaller = tokens === undefined ? undefined : best(withContext(other, tokens), offered)
   return (
     smaller && `engine llamacpp (with the model as GGUF) and serving.contextTokens: ${tokens} ${fits(smaller, 'fit')}`
   )

@@ -1,52 +1,77 @@
 /**
- * Where does one group go? `placeGroup` is the whole decision: filter the nodes, attempt cuts from the fewest ranks
- * upwards, take the best of the first degree that fits (Single, else whichever of Tensor and Pipeline the objective
- * prefers), or say per node what was missing and what would help. Pure, and the same for any order of nodes.
+ * Where does one group go? `placeGroup` is the whole decision: filter the nodes, try every cut that could be best, take
+ * the best by the objective, or say per node what was missing and what would help. Pure, and the same for any order of
+ * nodes.
  */
-import { createHash } from 'node:crypto'
-import type { Member } from '../../api/shardgroup.ts'
-import type { MemoryParts, Predicted, Refusal, Stage } from '../../api/words.ts'
-import { memoryBytesOf } from '../memory.ts'
+import type { Refusal } from '../../api/words.ts'
 import type { Attempt } from './attempt.ts'
-import { attempt } from './attempt.ts'
-import type { Candidate, Cut } from './candidates.ts'
-import { bestOf, isKnown } from './candidates.ts'
+import type { Candidate } from './candidates.ts'
+import { choose, roomForWhole } from './choose.ts'
 import { engineChoices } from './engines.ts'
-import { alternativesOf, whyOf } from './explain.ts'
+import { alternativesOf } from './explain.ts'
 import { nodeRefusal, presenceRefusal, refusalMessage } from './filter.ts'
 import { groundOf } from './ground.ts'
+import type { Search } from './hints.ts'
 import { hintsToFit } from './hints.ts'
-import type { Alternative, Demand, NodeView, PlaceGroup, Placed, Placement } from './types.ts'
-import type { Wish } from './wish.ts'
+import { placed } from './placed.ts'
+import type { Terrain } from './terrain.ts'
+import { terrainOf } from './terrain.ts'
+import type { Trial } from './trial.ts'
+import { TOLD_DEGREES, bestTrial, trialsOf } from './trial.ts'
+import type { Alternative, Demand, NodeView, PlaceGroup, Placement } from './types.ts'
 import { wishOf } from './wish.ts'
 
-/** Up to so many ranks, cuts that do not fit are told as alternatives. */
-const TOLD_DEGREES = 4
-
-export const placeGroup: PlaceGroup = (demand, unordered) => {
+export const placeGroup: PlaceGroup = (demand, unordered, known) => {
   const nodes = [...unordered].sort((a, b) => (a.name < b.name ? -1 : 1))
+  const terrain = known ?? terrainOf(nodes)
   const wish = wishOf(demand)
   if (wish.kind === 'Contradiction') return unplaceable(nodes, [wish.refusal], [], [])
 
   const { excluded, absent, able, ready } = filtered(demand, nodes)
-  const attempts = attemptsOf(demand, ready, wish)
-  const best = bestFit(attempts)
-  if (best !== undefined) return placed(demand, ready, wish, attempts, best)
+  const trials = trialsOf(demand, ready, wish, terrain)
+  const choice = choose(demand, ready, wish, trials, terrain)
+  if (choice !== undefined) return placed({ demand, nodes: ready, wish, trials, choice, terrain })
 
   // Missing files are not the reason when the model would not fit with them either.
-  const withFiles = absent.length === 0 ? attempts : attemptsOf(demand, able, wish)
-  const filesWouldHelp = absent.length > 0 && bestFit(withFiles) !== undefined
-  const told = filesWouldHelp ? attempts : withFiles
-  const refusals = relevant(nodes, [...excluded, ...(filesWouldHelp ? absent : []), ...nearest(told)])
+  const withFiles = absent.length === 0 ? trials : trialsOf(demand, able, wish, terrain)
+  const filesWouldHelp = absent.length > 0 && bestTrial(withFiles) !== undefined
+  const attempts = (filesWouldHelp ? trials : withFiles).map((trial) => trial.made())
+  const nearest = nearestOf(attempts)
+  const missing = nearest?.kind === 'Refused' ? nearest.refusals() : []
+  const refusals = relevant(nodes, [...excluded, ...(filesWouldHelp ? absent : []), ...missing])
   const short = refusals.some((r) => r.reason === 'InsufficientMemory')
-  const hints = short ? hintsToFit(demand, nodes, bestCandidate) : []
-  return unplaceable(nodes, refusals, alternativesOf(worthTelling(told), wish.strategies, undefined), hints)
+  const hints = short ? hintsToFit(demand, nodes, search) : []
+  const told = attempts.filter((a) => a.degree <= TOLD_DEGREES || a === nearest || a.kind === 'Fits')
+  return unplaceable(nodes, refusals, alternativesOf(told, wish.strategies, undefined), hints)
 }
 
 /** The search alone, without words: what would be placed, undefined when nothing fits. */
-export function bestCandidate(demand: Demand, nodes: readonly NodeView[]): Candidate | undefined {
+function bestCandidate(demand: Demand, nodes: readonly NodeView[], known?: Terrain): Candidate | undefined {
+  const best = bestTrial(trialsFor(demand, nodes, known))
+  return best?.best()
+}
+
+/** Does anything fit? Much cheaper to know than what is best. */
+const fitsSomehow = (demand: Demand, nodes: readonly NodeView[], known?: Terrain): boolean =>
+  trialsFor(demand, nodes, known).some((trial) => trial.made().kind === 'Fits')
+
+function trialsFor(demand: Demand, nodes: readonly NodeView[], known?: Terrain): readonly Trial[] {
   const wish = wishOf(demand)
-  return wish.kind === 'Contradiction' ? undefined : bestFit(attemptsOf(demand, filtered(demand, nodes).ready, wish))
+  if (wish.kind === 'Contradiction') return []
+  return trialsOf(demand, filtered(demand, nodes).ready, wish, known ?? terrainOf(nodes))
+}
+
+/** For hints. */
+export const search: Search = { best: bestCandidate, fits: fitsSomehow }
+
+/** Whole replicas that the nodes have room for now, each node as many as it holds; with spread Require one on each. */
+export function wholeReplicas(demand: Demand, nodes: readonly NodeView[], terrain: Terrain = terrainOf(nodes)): number {
+  const { ready } = filtered(demand, nodes)
+  const most = demand.template.placement.spread === 'Require' ? 1 : Infinity
+  const rooms = engineChoices(demand, ready).map((engine) =>
+    roomForWhole(groundOf(demand, ready, engine, terrain), most),
+  )
+  return Math.max(0, ...rooms)
 }
 
 function filtered(demand: Demand, nodes: readonly NodeView[]) {
@@ -56,43 +81,21 @@ function filtered(demand: Demand, nodes: readonly NodeView[]) {
   return { excluded, able, absent, ready: without(able, absent) }
 }
 
-const without = (nodes: readonly NodeView[], refusals: readonly Refusal[]): readonly NodeView[] => {
+function without(nodes: readonly NodeView[], refusals: readonly Refusal[]): readonly NodeView[] {
+  if (refusals.length === 0) return nodes
   const refused = new Set(refusals.map((r) => r.node))
   return nodes.filter((node) => !refused.has(node.name))
 }
 
-/** From the fewest ranks upwards, ending with the first degree at which anything fits. */
-function attemptsOf(demand: Demand, nodes: readonly NodeView[], wish: Wish): readonly Attempt[] {
-  const attempts: Attempt[] = []
-  const grounds = engineChoices(demand, nodes).map((engine) => groundOf(demand, nodes, engine))
-  const maxDegree = wish.maxDegree ?? Math.max(wish.minDegree, nodes.length)
-  for (let degree = wish.minDegree; degree <= maxDegree; degree += 1) {
-    const strategies = wish.strategies.filter((s) => (s === 'Single') === (degree === 1))
-    const made = grounds.flatMap((ground) => strategies.map((strategy) => attempt(ground, { strategy, degree })))
-    attempts.push(...made)
-    if (made.some((a) => a.kind === 'Fits')) break
+/** The attempt that came nearest to fitting; the first one when none failed for memory. */
+function nearestOf(attempts: readonly Attempt[]): Attempt | undefined {
+  let best: Attempt | undefined
+  let bestShort = Infinity
+  for (const a of attempts) {
+    const short = a.kind === 'Fits' ? 0 : a.shortBytes()
+    if (best === undefined || short < bestShort) [best, bestShort] = [a, short]
   }
-  return attempts
-}
-
-const bestFit = (attempts: readonly Attempt[]): Candidate | undefined =>
-  bestOf(attempts.flatMap((a) => (a.kind === 'Fits' ? [a.best] : [])))
-
-/** The refusals of the attempt that came nearest to fitting; of the first one when none failed for memory. */
-function nearest(attempts: readonly Attempt[]): readonly Refusal[] {
-  const refused = attempts.filter((a) => a.kind === 'Refused')
-  const [first] = refused
-  if (first === undefined) return []
-  return refused.reduce((best, a) => (a.shortBytes < best.shortBytes ? a : best), first).refusals()
-}
-
-/** On many nodes the search goes through many degrees: the first few and the nearest say enough. */
-function worthTelling(attempts: readonly Attempt[]): readonly Attempt[] {
-  const short = (a: Attempt) => (a.kind === 'Fits' ? 0 : a.shortBytes)
-  const [first] = attempts
-  if (first === undefined) return []
-  const nearestOne = attempts.reduce((best, a) => (short(a) < short(best) ? a : best), first)
-  return attempts.filter((a) => a.degree <= TOLD_DEGREES || a === nearestOne || a.kind === 'Fits')
+  return best
 }
 
 /** One reason per node; that nodes are too few says nothing new when each of them is refused already. */
@@ -113,90 +116,4 @@ function unplaceable(
   hints: readonly string[],
 ): Placement {
   return { kind: 'Unplaceable', refusals, message: refusalMessage(nodes.length, refusals), alternatives, hints }
-}
-
-function placed(
-  demand: Demand,
-  nodes: readonly NodeView[],
-  wish: Wish,
-  attempts: readonly Attempt[],
-  best: Candidate,
-): Placed {
-  const members = membersOf(best)
-  const whole = attempts.find((a) => a.degree === 1)
-  const compared = [...attempts, ...comparisons(demand, nodes, attempts, best)]
-  return {
-    kind: 'Placed',
-    strategy: best.strategy,
-    engine: best.engine,
-    transport: best.transport,
-    members,
-    planHash: hashOf(demand, best, members),
-    predicted: isKnown(best) ? best.predicted : notPredicted,
-    why: whyOf(demand, nodes, attempts, best),
-    alternatives: alternativesOf(worthTelling(compared), wish.strategies, best),
-    ...(best.degree > 1 && whole?.kind === 'Refused' ? { refusals: whole.refusals() } : {}),
-  }
-}
-
-/** A speed of 0 says: not predicted (unknown chip). */
-const notPredicted: Predicted = {
-  decodeTokensPerSecond: 0,
-  prefillTokensPerSecond: 0,
-  timeToFirstTokenSeconds: 0,
-  aggregateTokensPerSecond: 0,
-}
-
-/** Cuts that people ask about though nothing made the search look at them: whole, and over two or as many nodes. */
-function comparisons(
-  demand: Demand,
-  nodes: readonly NodeView[],
-  attempts: readonly Attempt[],
-  best: Candidate,
-): readonly Attempt[] {
-  const { split, ...parallelism } = demand.template.parallelism
-  const free: Demand = split.length === 0 ? demand : withParallelism(demand, { ...parallelism, split: [] })
-  const ground = groundOf(free, nodes, best.engine)
-  const cuts: Cut[] = [
-    { strategy: 'Single', degree: 1 },
-    ...[...new Set([2, Math.max(2, best.degree)])].flatMap((degree): Cut[] => [
-      { strategy: 'Tensor', degree },
-      { strategy: 'Pipeline', degree },
-    ]),
-  ]
-  const isNew = (cut: Cut) => !attempts.some((a) => a.strategy === cut.strategy && a.degree === cut.degree)
-  return cuts.filter((cut) => cut.degree <= nodes.length && isNew(cut)).map((cut) => attempt(ground, cut))
-}
-
-const withParallelism = (demand: Demand, parallelism: Demand['template']['parallelism']): Demand => ({
-  ...demand,
-  template: { ...demand.template, parallelism },
-})
-
-/** By the engine's rank: MLX gives the last stage to rank 0, the leader; the others count as we do. */
-function membersOf({ engine, strategy, seats, stages, needs }: Candidate): readonly Member[] {
-  const reversed = engine === 'mlx' && strategy === 'Pipeline'
-  const members = seats.map((seat, position): Member => {
-    const parts = needs[position] as MemoryParts
-    const rank = reversed ? seats.length - 1 - position : position
-    return { rank, node: seat.node.name, stage: stages[position] as Stage, memoryBytes: memoryBytesOf(parts), parts }
-  })
-  return members.sort((a, b) => a.rank - b.rank)
-}
-
-/** Same plan, same hash: what runs where, of which files, for which serving. Predictions are not part of it. */
-function hashOf(demand: Demand, { strategy, engine, transport }: Candidate, members: readonly Member[]): string {
-  const { contextTokens, concurrency } = demand.template.serving
-  const ranks = members.map((m) => [m.rank, m.node, m.stage[0], m.stage[1], m.memoryBytes])
-  const plan = [
-    demand.source ?? '',
-    demand.digest ?? '',
-    contextTokens,
-    concurrency,
-    strategy,
-    engine,
-    transport,
-    ranks,
-  ]
-  return createHash('sha256').update(JSON.stringify(plan)).digest('hex').slice(0, 16)
 }

@@ -1,43 +1,56 @@
 /** Nodes that could hold a rank under one engine, with what the search asks of them again and again. */
-import { findChip } from '../../api/hardware.ts'
 import type { Engine } from '../../api/words.ts'
-import type { CostInput, NodeSpeed } from '../cost.ts'
-import { layerSeconds, nodeSpeed } from '../cost.ts'
+import type { CostInput, NodeSpeed, SeatSeconds } from '../cost.ts'
+import { seatSeconds } from '../cost.ts'
 import { buildOf } from './engines.ts'
 import { budgetBytes } from './filter.ts'
+import type { Terrain } from './terrain.ts'
 import type { Demand, NodeView } from './types.ts'
 
 /** Up to so many nodes every subset is tried (DESIGN §7); beyond, every subset of so many of the most promising. */
 export const EXACT_NODES = 8
 /** Thunderbolt islands looked at on their own, largest budget first. */
-const MAX_ISLANDS = 16
+const MAX_ISLANDS = 4
 
 export interface Seat {
   readonly node: NodeView
+  /** The node's number on the terrain. */
+  readonly index: number
   readonly budgetBytes: number
   readonly speed: NodeSpeed
-  /** Seconds per layer of one decode step. */
-  readonly layerSeconds: number
+  /** What one decode step takes on it. */
+  readonly seconds: SeatSeconds
   /** Holds another replica of the deployment. */
   readonly sibling: boolean
 }
 
 /** Canonical order, whatever the order of input: free of siblings, fast, roomy, by name. */
-export function seatsOf(demand: Demand, input: CostInput, nodes: readonly NodeView[]): readonly Seat[] {
+export function seatsOf(
+  demand: Demand,
+  input: CostInput,
+  nodes: readonly NodeView[],
+  terrain: Terrain,
+): readonly Seat[] {
+  const siblings = new Set(demand.template.placement.spread === 'None' ? [] : demand.siblingNodes)
+  const seconds = new Map<NodeSpeed, SeatSeconds>()
   const seats = nodes.map((node): Seat => {
-    const speed = nodeSpeed(node.nodeInfo, node.memoryBytes)
+    const index = terrain.indexOf(node)
+    const speed = terrain.speedOf(index)
+    let own = seconds.get(speed)
+    if (own === undefined) seconds.set(speed, (own = seatSeconds(input, speed)))
     return {
       node,
+      index,
       budgetBytes: budgetBytes(node),
       speed,
-      layerSeconds: layerSeconds(input, speed),
-      sibling: demand.template.placement.spread !== 'None' && demand.siblingNodes.includes(node.name),
+      seconds: own,
+      sibling: siblings.has(node.name),
     }
   })
   return seats.sort(
     (a, b) =>
       Number(a.sibling) - Number(b.sibling) ||
-      a.layerSeconds - b.layerSeconds ||
+      a.seconds.perLayer - b.seconds.perLayer ||
       b.budgetBytes - a.budgetBytes ||
       byName(a, b),
   )
@@ -46,75 +59,108 @@ export function seatsOf(demand: Demand, input: CostInput, nodes: readonly NodeVi
 const byName = (a: Seat, b: Seat) => (a.node.name < b.node.name ? -1 : 1)
 export const byBudget = (a: Seat, b: Seat) => b.budgetBytes - a.budgetBytes || byName(a, b)
 
-export const isRdmaCapable = (node: NodeView): boolean =>
-  findChip(node.nodeInfo.chip, node.nodeInfo.gpuCores, node.memoryBytes)?.rdmaCapable ?? false
+/** Can nobody tell one from the other but by name and links? */
+export const areAlike = (a: Seat, b: Seat): boolean =>
+  a.speed === b.speed && a.budgetBytes === b.budgetBytes && a.sibling === b.sibling
 
-/** Seats that may stand in one group: the same build of the engine, and, where no digest is asked for, the same files. */
-export function compatible(demand: Demand, engine: Engine, seats: readonly Seat[]): readonly (readonly Seat[])[] {
+/** Seats that may stand in one group, with the orders that a search asks for again and again. */
+export interface Crowd {
+  /** In canonical order. */
+  readonly seats: readonly Seat[]
+  readonly roomiestFirst: () => readonly Seat[]
+  readonly fastestFirst: () => readonly Seat[]
+  /** Those on each of the roomiest Thunderbolt islands, where these are not all of them. */
+  readonly islands: () => readonly Crowd[]
+}
+
+export function crowdOf(seats: readonly Seat[], terrain: Terrain): Crowd {
+  let roomiest: readonly Seat[] | undefined
+  let fastest: readonly Seat[] | undefined
+  let islands: readonly Crowd[] | undefined
+  return {
+    seats,
+    roomiestFirst: () => (roomiest ??= [...seats].sort(byBudget)),
+    fastestFirst: () => (fastest ??= [...seats].sort((a, b) => a.seconds.perLayer - b.seconds.perLayer)),
+    islands: () => (islands ??= islandCrowds(seats, terrain)),
+  }
+}
+
+function islandCrowds(seats: readonly Seat[], terrain: Terrain): readonly Crowd[] {
+  const lists = terrain
+    .islands()
+    .map((island) => seats.filter((seat) => island.has(seat.node.name)))
+    .filter((list) => list.length > 1 && list.length < seats.length)
+  const roomiest = lists.sort((a, b) => budgetSum(b) - budgetSum(a)).slice(0, MAX_ISLANDS)
+  return roomiest.map((list) => crowdOf(list, terrain))
+}
+
+/** By the same build of the engine, and, where no digest is asked for, the same files. */
+export function compatible({ demand, engine, terrain }: Engaged, seats: readonly Seat[]): readonly Crowd[] {
   const classes = new Map<string, Seat[]>()
   for (const seat of seats) {
     const key = `${buildOf(seat.node, engine)} ${demand.digest === undefined ? digestOf(demand, seat.node) : ''}`
-    classes.set(key, [...(classes.get(key) ?? []), seat])
+    const known = classes.get(key)
+    if (known === undefined) classes.set(key, [seat])
+    else known.push(seat)
   }
-  return [...classes.values()]
+  return [...classes.values()].map((list) => crowdOf(list, terrain))
+}
+
+interface Engaged {
+  readonly demand: Demand
+  readonly engine: Engine
+  readonly terrain: Terrain
 }
 
 const digestOf = ({ source }: Demand, node: NodeView): string =>
   node.models?.find((m) => m.source === source && m.state === 'Present')?.digest ?? ''
 
-/** Sets of `degree` seats to try, each in canonical order: all of them up to EXACT_NODES nodes, else the promising. */
-export function seatSets(seats: readonly Seat[], degree: number): readonly (readonly Seat[])[] {
-  if (seats.length < degree) return []
-  if (degree === 1) return seats.map((seat) => [seat])
-  const sets = new Map<string, readonly Seat[]>()
-  for (const list of shortlists(seats, degree))
-    for (const set of subsets(list, degree)) sets.set(set.map((s) => s.node.name).join(' '), set)
-  return [...sets.values()]
+/**
+ * Lists of seats of which all sets of `degree` are worth trying: all of them up to EXACT_NODES nodes; beyond, the most
+ * promising of the whole and of each Thunderbolt island. Seats with less than `leastBytes` are left out.
+ */
+export function shortlistsOf(crowd: Crowd, degree: number, leastBytes: number): readonly (readonly Seat[])[] {
+  const lists = [crowd, ...(crowd.seats.length > EXACT_NODES ? crowd.islands() : [])]
+  return lists.map((list) => shortlist(list, degree, leastBytes)).filter((list) => list.length >= degree)
 }
 
-/** The roomiest `degree` seats are always among them, so that what fits by memory alone is found. */
-function shortlists(seats: readonly Seat[], degree: number): readonly (readonly Seat[])[] {
-  if (seats.length <= EXACT_NODES) return [seats]
-  const whole = [shortlist(seats, degree)]
-  if (!seats.some((s) => s.node.links.length > 0)) return whole
-  const islands = islandsOf(seats).filter((island) => island.length >= degree && island.length < seats.length)
-  const roomiest = islands.sort((a, b) => budgetSum(b) - budgetSum(a)).slice(0, MAX_ISLANDS)
-  return [...whole, ...roomiest.map((island) => shortlist(island, degree))]
-}
-
-function shortlist(seats: readonly Seat[], degree: number): readonly Seat[] {
-  const chosen = new Set([...seats].sort(byBudget).slice(0, degree))
-  for (const seat of seats) if (chosen.size < EXACT_NODES) chosen.add(seat)
+/** The roomiest `degree` seats are always among them, so that what fits by memory alone is found; then the fastest. */
+function shortlist(crowd: Crowd, degree: number, leastBytes: number): readonly Seat[] {
+  const { seats } = crowd
+  const fits = (seat: Seat) => seat.budgetBytes >= leastBytes
+  if (seats.length <= EXACT_NODES) return seats.every(fits) ? seats : seats.filter(fits)
+  const chosen = new Set(crowd.roomiestFirst().slice(0, degree).filter(fits))
+  for (const seat of seats) {
+    if (chosen.size >= EXACT_NODES) break
+    if (fits(seat)) chosen.add(seat)
+  }
   return seats.filter((seat) => chosen.has(seat))
 }
 
 const budgetSum = (seats: readonly Seat[]): number => seats.reduce((sum, s) => sum + s.budgetBytes, 0)
 
-/** Nodes joined by Thunderbolt cables: the fast islands in a larger network. */
-function islandsOf(seats: readonly Seat[]): Seat[][] {
-  const byNode = new Map(seats.map((s) => [s.node.name, s]))
-  const neighbours = new Map<string, Set<string>>(seats.map((s) => [s.node.name, new Set<string>()]))
-  for (const { node } of seats)
-    for (const link of node.links)
-      if (link.type.startsWith('Thunderbolt') && byNode.has(link.peer)) {
-        neighbours.get(node.name)?.add(link.peer)
-        neighbours.get(link.peer)?.add(node.name)
-      }
-  const seen = new Set<string>()
-  const islands: Seat[][] = []
-  for (const { node } of seats) {
-    const reached = [node.name].filter((name) => !seen.has(name))
-    for (const name of reached) {
-      seen.add(name)
-      for (const peer of neighbours.get(name) ?? []) if (!seen.has(peer) && !reached.includes(peer)) reached.push(peer)
+/**
+ * Every set of `degree` of these seats, each in their order. `alike`: seats that differ by name alone are interchangeable
+ * (all links are equal), so of such sets the first by name stands for all.
+ */
+export function setsOf(seats: readonly Seat[], degree: number, alike: boolean): readonly (readonly Seat[])[] {
+  const sets: (readonly Seat[])[] = []
+  const set: Seat[] = []
+  const grow = (from: number) => {
+    if (set.length === degree) {
+      sets.push([...set])
+      return
     }
-    if (reached.length > 1) islands.push(seats.filter((s) => reached.includes(s.node.name)))
+    for (let i = from; i <= seats.length - (degree - set.length); i += 1) {
+      const seat = seats[i] as Seat
+      const before = seats[i - 1]
+      // Its twin just before it was left out: that set was made with the twin.
+      if (alike && i > from && before !== undefined && areAlike(before, seat)) continue
+      set.push(seat)
+      grow(i + 1)
+      set.pop()
+    }
   }
-  return islands
-}
-
-/** Every subset of so many, each in the order of `items`. */
-export function subsets<T>(items: readonly T[], size: number): readonly (readonly T[])[] {
-  if (size === 0) return [[]]
-  return items.flatMap((item, i) => subsets(items.slice(i + 1), size - 1).map((rest) => [item, ...rest]))
+  grow(0)
+  return sets
 }

@@ -1,9 +1,10 @@
 /** What placement is asked (Demand, NodeView) and what it answers (Placement). Values in, values out. */
 import type { EngineInfo, NodeInfo, NodeLink, NodeModel, Taint } from '../../api/node.ts'
 import type { DeploymentTemplate } from '../../api/modeldeployment.ts'
-import type { ModelShape } from '../../api/model.ts'
+import type { ModelShape, ObservedRate } from '../../api/model.ts'
 import type { Member } from '../../api/shardgroup.ts'
 import type { Engine, GroupStrategy, Predicted, Refusal, Transport } from '../../api/words.ts'
+import type { Terrain } from './terrain.ts'
 
 /** A node as placement sees it: one group's planning view of one snapshot. */
 export interface NodeView {
@@ -39,6 +40,17 @@ export interface Demand {
   readonly fetch?: { readonly commit: string }
   /** Nodes that hold other replicas of the same deployment, for `spread`. */
   readonly siblingNodes: readonly string[]
+  /** Replicas of the same deployment that will want a place after this one: it leaves them room. */
+  readonly replicasAfter?: number
+  /** Where the group is now: it stays unless it would gain a fifth. */
+  readonly incumbent?: Incumbent
+  /** What groups of this model did. */
+  readonly observed?: readonly ObservedRate[]
+}
+
+export interface Incumbent {
+  readonly strategy: GroupStrategy
+  readonly nodes: readonly string[]
 }
 
 /** A candidate that was considered; `reason` says why it was not chosen, or why it is impossible. */
@@ -47,6 +59,7 @@ export interface Alternative {
   readonly degree: number
   readonly schedulable: boolean
   readonly decodeTokensPerSecond?: number
+  readonly saturatedTokensPerSecond?: number
   readonly reason: string
 }
 
@@ -59,12 +72,26 @@ export interface Placed {
   readonly members: readonly Member[]
   /** Same plan, same hash, whatever the order of inputs. */
   readonly planHash: string
-  /** All 0 when the chip is not in the table: not predicted. */
-  readonly predicted: Predicted
+  /** Absent when nothing is known of a chip. */
+  readonly predicted?: Predicted
+  /** By rank: share of the time that its GPU works while one request is in flight. Absent as `predicted` is. */
+  readonly busyShares?: readonly number[]
+  /** Class of the slowest link in use; `none` for Single. */
+  readonly linkClass: string
+  /** Where not every set of nodes was tried. */
+  readonly search?: SearchGap
   readonly why: readonly string[]
   readonly alternatives: readonly Alternative[]
   /** Why fewer ranks were not enough: those of the whole model on one node, when that was tried first. */
   readonly refusals?: readonly Refusal[]
+}
+
+/** How much better than the chosen plan any plan could be, as far as it is known. */
+export interface SearchGap {
+  /** No plan reaches more of the objective's tokens per second. */
+  readonly boundTokensPerSecond: number
+  /** 0.04: at most 4 % more than the chosen one. */
+  readonly gap: number
 }
 
 export interface Unplaceable {
@@ -81,4 +108,4 @@ export interface Unplaceable {
 export type Placement = Placed | Unplaceable
 
 /** `placeGroup(demand, nodes)` of place.ts. Deterministic in the set of nodes, not in their order. */
-export type PlaceGroup = (demand: Demand, nodes: readonly NodeView[]) => Placement
+export type PlaceGroup = (demand: Demand, nodes: readonly NodeView[], terrain?: Terrain) => Placement

@@ -1,7 +1,7 @@
 /** From stored objects to what placement is asked: nodes with their free bytes, and the shape of a model. */
 import { isTrue } from '../../api/conditions.ts'
 import { systemReserveBytes } from '../../api/hardware.ts'
-import type { Model, ModelFile, ModelShape } from '../../api/model.ts'
+import type { Model, ModelFile, ModelShape, ObservedRate } from '../../api/model.ts'
 import type { DeploymentTemplate, ModelRef } from '../../api/modeldeployment.ts'
 import type { Node } from '../../api/node.ts'
 import type { ShardGroup } from '../../api/shardgroup.ts'
@@ -18,6 +18,8 @@ export interface ResolvedShape {
   readonly digest: string | undefined
   /** undefined: a shape without files. */
   readonly source: string | undefined
+  /** What groups of the model did. */
+  readonly observed?: readonly ObservedRate[]
   /** What a node that lacks the files can fetch; undefined: they must be there. */
   readonly fetch?: { readonly commit: string; readonly files: readonly ModelFile[] }
 }
@@ -65,7 +67,9 @@ export function resolveShape(world: Pick<World, 'models'>, ref: ModelRef): Resol
     const shape = model.status?.shape ?? model.spec.shape
     if (shape === undefined) continue
     const source = ref.source ?? model.spec.source
-    return { shape, digest: model.status?.digest, source, ...fetchable(source, model) }
+    const observed = model.status?.observed
+    const seen = observed === undefined ? {} : { observed }
+    return { shape, digest: model.status?.digest, source, ...seen, ...fetchable(source, model) }
   }
   return undefined
 }

@@ -74,3 +74,9 @@ export function aModel(weightsGiB: number, layers = 12, change: Partial<ModelSha
     ...change,
   }
 }
+
+/** Every subset of so many, each in the order of `items`. */
+export function subsets<T>(items: readonly T[], size: number): readonly (readonly T[])[] {
+  if (size === 0) return [[]]
+  return items.flatMap((item, i) => subsets(items.slice(i + 1), size - 1).map((rest) => [item, ...rest]))
+}
