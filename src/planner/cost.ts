@@ -16,9 +16,10 @@ import {
   quantizedReadEfficiency,
 } from '../api/hardware.ts'
 import type { ModelShape } from '../api/model.ts'
+import { kvTokenBytes } from '../api/modelkv.ts'
 import type { NodeInfo } from '../api/node.ts'
 import type { Engine, Predicted } from '../api/words.ts'
-import { endBytesOf, kvBytesPerToken } from './memory.ts'
+import { endBytesOf } from './memory.ts'
 
 const MICRO = 1e-6
 /** Bytes of one activation value, fp16. */
@@ -306,8 +307,24 @@ function expertSpread(shape: ModelShape, batch: number): number {
 }
 
 function kvSeconds({ shape, contextTokens }: CostInput, node: NodeSpeed, batch: number): number {
-  const bytesPerToken = sum(shape.kvBytesPerTokenPerLayer ?? []) || shape.layers * kvBytesPerToken(shape, 0)
-  return (batch * contextTokens * bytesPerToken) / (node.bytesPerSecond * kvReadEfficiency(shape))
+  return (batch * kvBytesRead(shape, contextTokens)) / (node.bytesPerSecond * kvReadEfficiency(shape))
+}
+
+/** Of one request: every token that its layers still hold, and their constant states. */
+function kvBytesRead(shape: ModelShape, tokens: number): number {
+  const {
+    kvBytesPerTokenPerLayer: exact,
+    kvWindowTokensPerLayer: windows,
+    stateBytesPerSequencePerLayer: states,
+  } = shape
+  if (exact === undefined && windows === undefined && states === undefined)
+    return shape.layers * tokens * kvTokenBytes(shape, 0)
+  let bytes = 0
+  for (let layer = 0; layer < shape.layers; layer += 1) {
+    const window = windows?.[layer] ?? 0
+    bytes += (window === 0 ? tokens : Math.min(tokens, window)) * kvTokenBytes(shape, layer) + (states?.[layer] ?? 0)
+  }
+  return bytes
 }
 
 /** The slowest rank sets the pace. MLA's latent is not divided over the ranks. */

@@ -4,13 +4,10 @@
  */
 import { costKindOf, memoryConstants } from '../api/hardware.ts'
 import type { ModelShape } from '../api/model.ts'
+import { kvBytesOf } from '../api/modelkv.ts'
 import type { Engine, GroupStrategy, MemoryParts, Stage } from '../api/words.ts'
 
 const GB = 1e9
-/** MLX grows a KV cache in steps of so many tokens. */
-const KV_STEP_TOKENS = 256
-/** MLA caches one latent of 576 values per token and layer (kv_lora_rank 512 + rope 64), fp16. */
-const MLA_KV_BYTES = 576 * 2
 /** The fake engine loads nothing: its own process. Weights and KV are still counted, so that a dry cluster plans like a real one. */
 const FAKE_RUNTIME_BYTES = 64 * 2 ** 20
 /**
@@ -18,8 +15,8 @@ const FAKE_RUNTIME_BYTES = 64 * 2 ** 20
  * bytes where the largest tensor has 11; facts/engines-verified.md: 3 % of a small model).
  */
 const TENSORS_WHILE_LOADING = 2
-/** The shim's default prompt chunk on Metal, for which MLA writes its scores out, with a copy (facts/engines.md §4.3). */
-const MLA_CHUNK_TOKENS = 512
+/** The shim's default prompt chunk on Metal; MLA writes its scores out for it, with a copy (facts/engines.md §4.3). */
+const CHUNK_TOKENS = 512
 const MLA_SCORE_BYTES = 2 * 2
 /** What the process takes besides weights and cache, before any such extra. */
 const PROCESS_BYTES = 1e9
@@ -50,11 +47,12 @@ export function memoryTerms(input: MemoryInput): MemoryTerms {
   // llama.cpp without exact figures: the whole file divided evenly, ends included.
   const endBytes = exact === undefined && engine === 'llamacpp' ? 0 : (shape.nonLayerBytes ?? endBytesOf(shape))
   const layer = (shape.weightBytes - endBytes) / shape.layers
-  const tokens = kvTokens(input)
+  const { contextTokens, concurrency } = input
+  const chunk = engine === 'mlx' ? CHUNK_TOKENS : 0
   return {
     input,
     weightsBefore: prefixSums(shape.layers, (i) => exact?.[i] ?? layer),
-    kvBefore: prefixSums(shape.layers, (i) => tokens * kvBytesPerToken(shape, i)),
+    kvBefore: prefixSums(shape.layers, (i) => kvBytesOf(shape, i, contextTokens, concurrency, chunk)),
     endBytes,
     // A tied embedding is needed on both ends; untied, each end holds its own matrix.
     endStageBytes: shape.tiedEmbeddings === true ? endBytes : endBytes / 2,
@@ -83,21 +81,6 @@ export function endBytesOf(shape: ModelShape): number {
 }
 
 /**
- * KV bytes of one token in one layer. Exact figures win. Sliding windows are not subtracted: which layers slide is not
- * in the shape, and too much is safe.
- */
-export function kvBytesPerToken(shape: ModelShape, layer: number): number {
-  const exact = shape.kvBytesPerTokenPerLayer
-  if (exact?.length === shape.layers) return exact[layer] ?? 0
-  return shape.attention === 'Mla' ? MLA_KV_BYTES : 2 * shape.kvHeads * shape.headDim * 2
-}
-
-/** Tokens that the caches of all requests in flight can hold. */
-export function kvTokens(input: Pick<MemoryInput, 'contextTokens' | 'concurrency'>): number {
-  return Math.ceil(input.contextTokens / KV_STEP_TOKENS) * KV_STEP_TOKENS * input.concurrency
-}
-
-/**
  * Runtime by kind and cut; more where loading (the cache is not there yet) or MLA's prompt scores need more than that.
  * `kv`: bytes of the rank's cache.
  */
@@ -116,7 +99,7 @@ function runtimeBytes(
     GB * (kind === 'dense' ? (tensor ? denseTensor : denseSingleOrPipeline) : tensor ? moeTensor : moeSingleOrPipeline)
   if (engine !== 'mlx') return base
   const heads = shape.attentionHeads / (tensor ? degree : 1)
-  const chunk = Math.min(MLA_CHUNK_TOKENS, contextTokens)
+  const chunk = Math.min(CHUNK_TOKENS, contextTokens)
   const scores = kind === 'mla' ? PROCESS_BYTES / 2 + heads * chunk * contextTokens * MLA_SCORE_BYTES : 0
   // The largest tensor is one of three of a stack of experts, or about a quarter of a dense layer.
   const largest = total(weightsBefore) / shape.layers / (kind === 'dense' ? 4 : 3)

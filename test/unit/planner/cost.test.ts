@@ -154,6 +154,15 @@ describe('requests in flight (§2)', () => {
     expect(rate(2)).toBeGreaterThan(1.8 * rate(1))
   })
 
+  test('layers with a window read no more of the cache than it holds', () => {
+    const shape = atBits(qwen7b, 4)
+    const windows = Array.from({ length: 28 }, (_, i) => (i % 2 === 0 ? 1024 : 0))
+    const seconds = (contextTokens: number, change: Partial<ModelShape> = {}) =>
+      decodeSeconds(input({ ...shape, ...change }, contextTokens), single())
+    const windowed = seconds(16384, { kvWindowTokensPerLayer: windows })
+    expect(windowed).toBeCloseTo((seconds(16384) + seconds(1024)) / 2, 6)
+  })
+
   test('an unknown chip is marked, so that nobody shows its figures', () => {
     expect(nodeSpeed({ chip: 'AMD EPYC' }, 2 ** 34).known).toBe(false)
   })

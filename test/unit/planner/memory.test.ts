@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import type { ModelShape } from '../../../src/api/model.ts'
 import type { Engine, GroupStrategy } from '../../../src/api/words.ts'
-import { kvTokens, memoryBytesOf, memoryTerms, rankNeed } from '../../../src/planner/memory.ts'
+import { memoryBytesOf, memoryTerms, rankNeed } from '../../../src/planner/memory.ts'
 import { atBits, deepseekV32, llama3b, llama405b, mixtral, qwen32b, qwen7b } from './models.ts'
 
 const needGB = (shape: ModelShape, strategy: GroupStrategy, engine: Engine = 'mlx', contextTokens = 8192) => {
@@ -59,9 +59,21 @@ describe('exact figures from the headers win', () => {
 describe('rules', () => {
   const runtime = (shape: ModelShape, strategy: GroupStrategy, engine: Engine = 'mlx') =>
     rankNeed(memoryTerms({ shape, engine, contextTokens: 1, concurrency: 1 }), strategy, 2, [0, 1]).runtime
-  test('the cache grows in steps of 256 tokens per request', () => {
-    expect(kvTokens({ contextTokens: 1, concurrency: 3 })).toBe(768)
-    expect(kvTokens({ contextTokens: 8192, concurrency: 2 })).toBe(16384)
+  test('the cache grows in steps of 256 tokens per request, and no further than a window', () => {
+    const kv = (contextTokens: number, concurrency: number, change: Partial<ModelShape> = {}) =>
+      rankNeed(
+        memoryTerms({ shape: { ...atBits(qwen7b, 4), ...change }, engine: 'llamacpp', contextTokens, concurrency }),
+        'Single',
+        1,
+        [0, 28],
+      ).kv
+    const token = 57_344
+    expect(kv(1, 3)).toBe(768 * token)
+    expect(kv(8192, 2)).toBe(16384 * token)
+    const windows = Array.from({ length: 28 }, (_, i) => (i % 2 === 0 ? 1024 : 0))
+    expect(kv(8192, 2, { kvWindowTokensPerLayer: windows })).toBe((2 * (1024 + 8192) * token) / 2)
+    const states = Array.from({ length: 28 }, () => 1000)
+    expect(kv(256, 2, { stateBytesPerSequencePerLayer: states })).toBe(512 * token + 2 * 28 * 1000)
   })
   test('runtime by strategy and kind of model', () => {
     expect(runtime(atBits(qwen7b, 4), 'Single')).toBe(1e9)
