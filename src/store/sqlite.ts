@@ -7,7 +7,7 @@ import Database from 'better-sqlite3'
 import { keyOf, keyString } from '../api/meta.ts'
 import { kindNames } from '../api/kinds.ts'
 import type { Clock, Random } from '../lib/clock.ts'
-import { every, nextTurn } from '../lib/clock.ts'
+import { every } from '../lib/clock.ts'
 import { OpError } from '../lib/errors.ts'
 import type { Logger } from '../lib/log.ts'
 import { backUp } from './backup.ts'
@@ -16,6 +16,7 @@ import type { Keep } from './compaction.ts'
 import { Compaction } from './compaction.ts'
 import { ensureDataDir, openDatabase, STORE_FILE } from './database.ts'
 import { expireEvents } from './events.ts'
+import { Gathering } from './gather.ts'
 import { deepFreeze } from './json.ts'
 import type { DirectoryLock } from './lock.ts'
 import { lockDirectory } from './lock.ts'
@@ -89,9 +90,9 @@ class SqliteStore implements Store {
   readonly #watchers = new Set<Watcher>()
   readonly #listeners = new Set<(changes: readonly Change[]) => void>()
   readonly #upkeep = new AbortController()
+  readonly #gathering: Gathering
   #version: Version
   #waiting: Job[] = []
-  #scheduled = false
   /** Set once: closed, or the disk failed in a way that leaves the last commit in doubt. */
   #unavailable: OpError | undefined
 
@@ -107,6 +108,7 @@ class SqliteStore implements Store {
     for (const object of this.#tables.objects()) this.#live.replace(keyString(keyOf(object)), deepFreeze(object))
     this.#version = new Version(this.#live, this.#revisions.opened)
     this.#compaction = new Compaction(this.#tables, () => this.#unavailable === undefined)
+    this.#gathering = new Gathering(options.clock, () => this.#commitTurn())
     void every(options.clock, options.upkeepMs ?? 60_000, this.#upkeep.signal, () => this.#keepUp())
   }
 
@@ -114,7 +116,7 @@ class SqliteStore implements Store {
     if (this.#unavailable !== undefined) return Promise.reject(this.#unavailable)
     return new Promise<T>((resolve, reject) => {
       this.#waiting.push({ run, resolve, reject })
-      this.#schedule()
+      this.#gathering.onWaiting(this.#waiting.length)
     })
   }
 
@@ -163,6 +165,7 @@ class SqliteStore implements Store {
 
   close(): Promise<void> {
     if (!this.#db.open) return Promise.resolve()
+    this.#gathering.stop()
     while (this.#waiting.length > 0) this.#commitWaiting()
     this.#upkeep.abort()
     this.#fail(new OpError('Unavailable', 'the store is closed'))
@@ -171,14 +174,9 @@ class SqliteStore implements Store {
     return Promise.resolve()
   }
 
-  #schedule(): void {
-    if (this.#scheduled) return
-    this.#scheduled = true
-    nextTurn(() => {
-      this.#scheduled = false
-      if (this.#waiting.length > 0) this.#commitWaiting()
-      if (this.#waiting.length > 0) this.#schedule()
-    })
+  #commitTurn(): void {
+    if (this.#waiting.length > 0) this.#commitWaiting()
+    if (this.#waiting.length > 0) this.#gathering.onWaiting(this.#waiting.length)
   }
 
   /** Runs the transactions that wait, commits, publishes, and only then settles their promises. */
@@ -189,7 +187,7 @@ class SqliteStore implements Store {
       if (this.#unavailable !== undefined) throw this.#unavailable
       const draft = this.#draft()
       this.#runWaiting(draft, jobs, settle)
-      this.#commit(draft)
+      this.#commit(draft, jobs.length)
     } catch (error) {
       if (jobs.length === 0) jobs.push(...this.#waiting.splice(0))
       for (const job of jobs) job.reject(error)
@@ -229,9 +227,14 @@ class SqliteStore implements Store {
     this.#waiting.splice(0, jobs.length)
   }
 
-  #commit(draft: Draft): void {
+  #commit(draft: Draft, transactions: number): void {
     const { changes } = draft
-    if (changes.length === 0) return this.#version.reinstate()
+    const { clock } = this.#options
+    if (changes.length === 0) {
+      this.#gathering.onCommitted(transactions, 0)
+      return this.#version.reinstate()
+    }
+    const startMs = clock.monotonicMs()
     try {
       this.#tables.write(changes, draft.options.nowMs)
     } catch (error) {
@@ -239,6 +242,7 @@ class SqliteStore implements Store {
       this.#version.reinstate()
       throw this.#afterFailedWrite(error)
     }
+    this.#gathering.onCommitted(transactions, clock.monotonicMs() - startMs)
     this.#compaction.appended(changes.length)
     this.#version = this.#version.succeed(draft.revision)
     for (const watcher of this.#watchers) watcher.offer(changes)
