@@ -5,22 +5,15 @@
 import type { Manifest, MctlObject } from '../api/meta.ts'
 import type { Cause } from '../lib/errors.ts'
 import { OpError } from '../lib/errors.ts'
+import { sharedJsonBytes } from '../lib/sharedjson.ts'
 
 /** Largest message in either direction; `list` makes pages below it. */
 export const MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
-const shared = new WeakMap<object, Buffer>()
-
 export const toJson = (value: unknown): Buffer => Buffer.from(JSON.stringify(value) ?? 'null')
 
-/** Bytes of an object. Cached by identity when it is frozen, as everything is that comes out of the store. */
-export function objectToJson(object: MctlObject): Buffer {
-  const known = shared.get(object)
-  if (known !== undefined) return known
-  const bytes = toJson(object)
-  if (Object.isFrozen(object)) shared.set(object, bytes)
-  return bytes
-}
+/** Bytes of an object. Made once when it is frozen, as everything is that comes out of the store. */
+export const objectToJson = (object: MctlObject): Buffer => sharedJsonBytes(object)
 
 /** What the bytes say; `what` names them in the OpError Invalid of bytes that are no JSON. */
 export function fromJson(bytes: Uint8Array | undefined, what: string): unknown {

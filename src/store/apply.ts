@@ -39,11 +39,13 @@ export interface ApplyInput {
  */
 export function applied(input: ApplyInput): MctlObject {
   const { live, manifest, writer } = input
-  const asked = fieldsOf(manifest)
-  // The common case first: what was applied before is applied again, in the same words.
+  const sent = fieldsOf(manifest)
+  const before = entryOf(bookOf(live), writer.manager, 'Apply')?.fieldsV1
+  // The common case first: the fields that were applied before are applied again, often in the same words. From here on
+  // that their tree is the same is known by its identity.
+  const asked = before !== undefined && equalJson(before, sent) ? before : sent
   const present = ownedPart(live)
-  const again = equalJson(entryOf(bookOf(live), writer.manager, 'Apply')?.fieldsV1, asked)
-  if (again && merged(present, asked, ownedPart(manifest)) === present) return live
+  if (asked === before && merged(present, asked, ownedPart(manifest)) === present) return live
   return mergeApplied(input, asked)
 }
 
@@ -53,7 +55,8 @@ function mergeApplied({ live, manifest, writer, force }: ApplyInput, asked: Fiel
   const isOwn = (entry: Entry) => entry.manager === writer.manager && entry.operation === 'Apply'
   const dropped = entryOf(book, writer.manager, 'Apply')?.fieldsV1 ?? {}
   const holders = [asked, ...book.filter((entry) => !isOwn(entry)).map((entry) => entry.fieldsV1)]
-  const kept = pruned(ownedPart(live), dropped, holders)
+  const present = ownedPart(live)
+  const kept = dropped === asked ? present : pruned(present, dropped, holders)
   const next = merged(kept, asked, wanted) as JsonMap
   return withOwnedPart(live, next, withEntry(book, writer, asked))
 }

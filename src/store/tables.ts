@@ -4,6 +4,7 @@
  */
 import type Database from 'better-sqlite3'
 import type { MctlObject } from '../api/meta.ts'
+import { sharedJson } from '../lib/sharedjson.ts'
 import type { Change, ChangeType } from './store.ts'
 
 /** A read or a delete of the log touches at most this many rows in one turn. */
@@ -25,6 +26,7 @@ export interface OldRow {
 
 export class Tables {
   readonly #db: Database.Database
+  readonly #transaction: Database.Transaction<(run: () => void) => void>
   /** Object uid → its row. */
   readonly #ids = new Map<string, number>()
   readonly #upsert: Database.Statement
@@ -37,6 +39,7 @@ export class Tables {
 
   constructor(db: Database.Database) {
     this.#db = db
+    this.#transaction = db.transaction((run) => run())
     this.#upsert = db.prepare(
       'INSERT INTO objects(id, body) VALUES (?, ?) ON CONFLICT(id) DO UPDATE SET body = excluded.body',
     )
@@ -61,7 +64,7 @@ export class Tables {
         const { uid } = object.metadata
         const id = ids.get(uid) ?? this.#ids.get(uid) ?? revision
         ids.set(uid, id)
-        const body = JSON.stringify(object)
+        const body = sharedJson(object)
         this.#append.run(revision, object.kind, type, atMs, body)
         last.set(id, type === 'DELETED' ? undefined : body)
       }
@@ -78,7 +81,7 @@ export class Tables {
   }
 
   inTransaction(run: () => void): void {
-    this.#db.transaction(run).immediate()
+    this.#transaction.immediate(run)
   }
 
   /** The present state; to be read whole before anything is written. */
