@@ -43,6 +43,8 @@ const channelOptions: ChannelOptions = {
   // Two clients of one process share nothing, least of all a slow reader's connection.
   'grpc.use_local_subchannel_pool': 1,
   'grpc.service_config_disable_resolution': 1,
+  // Counters that nobody reads.
+  'grpc.enable_channelz': 0,
 }
 
 /** `address` is `host:port`; OpError Invalid when it is not. Does not wait: the first call connects. */
@@ -79,7 +81,7 @@ class GrpcTransport implements Transport {
     const { rpc, request: requests, reply: replies }: UnaryCall<M> = unaryCalls[name]
     const { path, requestSerialize, responseDeserialize } = protoMethod(rpc)
     const wire = requests.encode(request)
-    await this.#connected(options.signal)
+    if (!this.#isConnected(options.signal)) await this.#connected(options.signal)
     const { signal } = options
     const deadline = systemClock.nowMs() + (options.timeoutMs ?? this.#timeoutMs)
     const reply = await new Promise<Wire>((resolve, reject) => {
@@ -88,13 +90,13 @@ class GrpcTransport implements Transport {
         if (error === null) resolve(answer ?? {})
         else reject(this.#opError(error, signal))
       }
-      const metadata = this.#metadata.clone()
+      // Each call takes a copy of its own of the metadata.
       const call = this.#client.makeUnaryRequest(
         path,
         requestSerialize,
         responseDeserialize,
         wire,
-        metadata,
+        this.#metadata,
         { deadline },
         done,
       )
@@ -193,6 +195,11 @@ class GrpcTransport implements Transport {
     if (error.code === grpcCodes.Cancelled && signal?.aborted !== true && !this.#closed)
       return new OpError('Unavailable', `the server ${this.#address} broke off the call`)
     return fromNativeStatus(error.code, error.details ?? error.message, this.#address)
+  }
+
+  #isConnected(signal: AbortSignal | undefined): boolean {
+    const isWanted = signal?.aborted !== true && !this.#closed
+    return isWanted && this.#client.getChannel().getConnectivityState(false) === connectivityState.READY
   }
 
   /**
