@@ -22,6 +22,8 @@ export interface DoorOptions {
 
 const paths = new Set(['/v1/chat/completions', '/v1/completions'])
 const RETRY_AFTER_SECONDS = 2
+/** A reason of our own spares the making of a DOMException, stack and all. */
+const CLIENT_GONE = 'the client went away'
 
 export class Door {
   draining = false
@@ -86,7 +88,9 @@ export class Door {
 
   async #serve(request: IncomingMessage, response: ServerResponse, body: Buffer, model: string): Promise<void> {
     const gone = new AbortController()
-    response.on('close', () => gone.abort())
+    response.once('close', () => {
+      if (!response.writableFinished) gone.abort(CLIENT_GONE)
+    })
     const startedMs = this.#options.clock.monotonicMs()
     const onFirstByte = () =>
       this.#metrics.firstByteSeconds.observe({ model }, (this.#options.clock.monotonicMs() - startedMs) / 1000)

@@ -63,6 +63,7 @@ class ReplyHandler implements Dispatcher.DispatchHandler {
   #stale = false
   #tail: Buffer = Buffer.alloc(0)
   #abort: (() => void) | undefined
+  #resume: (() => void) | undefined
 
   constructor(job: ForwardRequest, resolve: (end: ForwardEnd) => void) {
     this.#job = job
@@ -74,7 +75,8 @@ class ReplyHandler implements Dispatcher.DispatchHandler {
     this.#abort = () => controller.abort(new Error('the client went away'))
     if (signal.aborted) this.#abort()
     else signal.addEventListener('abort', this.#abort, { once: true })
-    response.on('drain', () => controller.resume())
+    this.#resume = () => controller.resume()
+    response.on('drain', this.#resume)
   }
 
   onResponseStart(_: Dispatcher.DispatchController, status: number, headers: IncomingHttpHeaders): void {
@@ -105,11 +107,13 @@ class ReplyHandler implements Dispatcher.DispatchHandler {
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     if (this.#refused !== undefined) return
     this.#sendHead()
-    this.#tail =
-      chunk.length >= TAIL_BYTES
-        ? chunk.subarray(-TAIL_BYTES)
-        : Buffer.concat([this.#tail, chunk]).subarray(-TAIL_BYTES)
+    if (this.#isStream) this.#keepTail(chunk)
     if (!this.#job.response.write(chunk)) controller.pause()
+  }
+
+  #keepTail(chunk: Buffer): void {
+    const isEnough = chunk.length >= TAIL_BYTES
+    this.#tail = (isEnough ? chunk : Buffer.concat([this.#tail, chunk])).subarray(-TAIL_BYTES)
   }
 
   onResponseEnd(): void {
@@ -134,6 +138,7 @@ class ReplyHandler implements Dispatcher.DispatchHandler {
 
   #finish(end: ForwardEnd): void {
     if (this.#abort !== undefined) this.#job.signal.removeEventListener('abort', this.#abort)
+    if (this.#resume !== undefined) this.#job.response.off('drain', this.#resume)
     this.#resolve(end)
   }
 }
