@@ -3,15 +3,18 @@ import { rmSync } from 'node:fs'
 import { tempDir } from '../support/processes.ts'
 import { benchFetch } from './fetch.ts'
 import { benchGateway } from './gateway.ts'
+import { load, machineRows } from './machine.ts'
 import { benchPlan } from './plan.ts'
 import { printRows } from './stats.ts'
 import { benchWrites } from './writes.ts'
 
 const dir = tempDir()
 try {
-  console.error('measuring plans, writes, the gateway and fetching; about a minute…')
-  const rows = [...benchPlan(), ...(await benchWrites(dir)), ...(await benchGateway()), ...(await benchFetch(dir))]
-  printRows(rows)
+  console.error('measuring plans, writes, the gateway and fetching; about two minutes…')
+  const machine = machineRows(dir, load())
+  const control = [...benchPlan(), ...(await benchWrites(dir))]
+  const serving = [...(await benchGateway()), ...(await benchFetch(dir))]
+  printRows([...machine, ...control, ...serving])
 } finally {
   rmSync(dir, { recursive: true, force: true })
 }
