@@ -55,7 +55,8 @@ export interface PlanItem {
   readonly degree?: number
   readonly engine?: Engine
   readonly transport?: Transport
-  readonly replicas: readonly { readonly ranks: readonly PlanRank[] }[]
+  /** Replicas may differ in their strategy, where the first one's did not leave room for all. */
+  readonly replicas: readonly { readonly strategy?: GroupStrategy; readonly ranks: readonly PlanRank[] }[]
   /** Latency of the slowest replica, aggregate of all; absent when nothing is known of a chip. */
   readonly predicted?: Predicted
   /** Of the first replica, where not every set of nodes was tried: how far the best plan may be. */
@@ -192,7 +193,7 @@ function itemOf(
     ...(first === undefined
       ? {}
       : { strategy: first.strategy, degree: first.members.length, engine: first.engine, transport: first.transport }),
-    replicas: placements.map((p) => ({ ranks: ranksOf(p, views) })),
+    replicas: placements.map((p) => ({ strategy: p.strategy, ranks: ranksOf(p, views) })),
     ...(predicted === undefined ? {} : { predicted }),
     ...(first?.search === undefined ? {} : { search: first.search }),
     refusals: refused?.refusals ?? first?.refusals ?? [],

@@ -34,6 +34,11 @@ const shapes: Readonly<Record<string, ModelShape>> = {
 export function benchPlan(): Row[] {
   return [
     {
+      what: 'yardstick: 100 million additions, p50',
+      value: ms(percentile(yardstick(), 0.5)),
+      aim: '≈ 100 ms on a quiet core; more says how much slower all this is',
+    },
+    {
       what: 'plan of a 32B model on 3 nodes, p50 (p99)',
       value: spread(timesOf(200, { ...experiment(), independent: true })),
       aim: '≤ 10 ms',
@@ -65,11 +70,11 @@ export function benchPlan(): Row[] {
   ]
 }
 
-export const spread = (sorted: readonly number[]): string =>
+const spread = (sorted: readonly number[]): string =>
   `${ms(percentile(sorted, 0.5))} (${ms(percentile(sorted, 0.99))})`
 
 /** CPU milliseconds of each round, the fastest first; the first rounds, in which code is compiled, are not counted. */
-export function timesOf(rounds: number, input: PlanInput): number[] {
+function timesOf(rounds: number, input: PlanInput): number[] {
   const times: number[] = []
   const warmUp = Math.max(1, Math.ceil(rounds / 5))
   for (let round = -warmUp; round < rounds; round++) {
@@ -79,6 +84,19 @@ export function timesOf(rounds: number, input: PlanInput): number[] {
     if (round >= 0) times.push((user + system) / 1000)
   }
   return sortedOf(times)
+}
+
+/** CPU milliseconds of a loop that does nothing else: on a busy machine even CPU time grows. */
+function yardstick(): number[] {
+  return sortedOf(
+    Array.from({ length: 3 }, () => {
+      const start = process.cpuUsage()
+      let sum = 0
+      for (let i = 0; i < 100_000_000; i++) sum = (sum + i * 3) | 0
+      const { user, system } = process.cpuUsage(start)
+      return sum === 1 ? NaN : (user + system) / 1000
+    }),
+  )
 }
 
 /** What one plan leaves on the heap before any of it is collected. */
@@ -102,7 +120,7 @@ function experiment(): PlanInput {
 }
 
 /** `mesh`: besides the cables, every node reports Ethernet to every other one, so that its links grow with the square. */
-export function cluster(count: number, network: 'mesh' | 'islands'): Pick<PlanInput, 'nodes' | 'models'> {
+function cluster(count: number, network: 'mesh' | 'islands'): Pick<PlanInput, 'nodes' | 'models'> {
   const names = Array.from({ length: count }, (_, i) => `mini-${String(i).padStart(3, '0')}`)
   const nodes = names.map((name, i): Node => {
     const { memory, ...nodeInfo } = machines[i % machines.length] as (typeof machines)[number]
@@ -125,7 +143,7 @@ export function cluster(count: number, network: 'mesh' | 'islands'): Pick<PlanIn
 }
 
 /** Models in turn, or one of them; contexts short enough that many fit. */
-export function deployments(count: number, replicas: number, model?: string): readonly ModelDeployment[] {
+function deployments(count: number, replicas: number, model?: string): readonly ModelDeployment[] {
   const names = Object.keys(shapes)
   return Array.from({ length: count }, (_, i) => {
     const manifest = {

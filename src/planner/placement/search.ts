@@ -4,19 +4,20 @@
  * bring them up to the best one found.
  */
 import type { Transport } from '../../api/words.ts'
-import { allReduceSeconds, tensorSeconds } from '../cost.ts'
-import { correctionOf, mostCorrection } from '../observed.ts'
+import { allReduceSeconds } from '../cost.ts'
+import { correctionOf } from '../observed.ts'
 import type { Cut, Draft } from './candidates.ts'
 import { compareDrafts, linkClassOf } from './candidates.ts'
 import { transportChoices } from './engines.ts'
 import type { Ground } from './ground.ts'
 import { fitsOn, linkOf, needBytes, wholeStage } from './ground.ts'
-import type { PairLink, Ring, RingWish } from './links.ts'
+import type { Ring, RingWish } from './links.ts'
 import { permutations, ringInOrder, ringOf } from './links.ts'
-import { handOut, partition, stagesOf } from './partition.ts'
+import { compareLooks, looksOf } from './looks.ts'
+import { partition, stagesOf } from './partition.ts'
 import type { Crowd, Seat } from './seats.ts'
-import { byBudget, setsOf, shortlistsOf } from './seats.ts'
-import { bestFigures } from './terrain.ts'
+import { byBudget, shortlistsOf } from './seats.ts'
+import { handedOut, layersSeconds, noCounts, ranksSeconds, scoreOf, slowestStage, splitOrder } from './steps.ts'
 
 /** Up to so many stages, every order of the nodes is tried where the order matters for what fits. */
 const EXACT_ORDER_STAGES = 5
@@ -32,15 +33,11 @@ export function searchCut(ground: Ground, cut: Cut, crowd: Crowd): Draft | undef
   return best
 }
 
+/** Canonical order is that of drafts on one seat: the first that fits is the best. */
 function searchWhole(ground: Ground, seats: readonly Seat[]): Draft | undefined {
   const need = needBytes(ground, 'Single', 1, wholeStage(ground))
-  let best: Draft | undefined
-  for (const seat of seats) {
-    if (seat.budgetBytes < need) continue
-    const draft = draftOf(ground, { strategy: 'Single', degree: 1 }, 'Ring', [seat], undefined, [])
-    if (best === undefined || compareDrafts(draft, best) < 0) best = draft
-  }
-  return best
+  const seat = seats.find((s) => s.budgetBytes >= need)
+  return seat && draftOf(ground, { strategy: 'Single', degree: 1 }, 'Ring', [seat], undefined, noCounts)
 }
 
 /** false: certainly not. Exact but for layers of unequal size, where it answers true and the partition decides. */
@@ -60,134 +57,16 @@ export function mayFit(ground: Ground, cut: Cut, set: readonly Seat[]): boolean 
   return room >= ground.demand.shape.layers
 }
 
-/** What a set could come to at best: of two, `compareLooks` tells which looks better. */
-interface Look {
-  readonly set: readonly Seat[]
-  readonly score: number
-  readonly siblings: number
-  readonly roomBytes: number
-}
-
 function searchList(ground: Ground, cut: Cut, list: readonly Seat[], found: Draft | undefined): Draft | undefined {
   let best = found
-  for (const transport of transportChoices(ground.demand, ground.engine, cut.strategy, list)) {
-    const pairs = pairsOf(ground, transport, list)
-    if (pairs.best === undefined) continue
-    const looker = lookerOf(ground, cut, pairs.best)
-    const looks = setsOf(list, cut.degree, pairs.even).flatMap((set) => looker(set) ?? [])
-    looks.sort(compareLooks)
-    for (const look of looks) {
+  for (const transport of transportChoices(ground.demand, ground.engine, cut.strategy, list))
+    for (const look of looksOf(ground, cut, transport, list)) {
       // Nothing comes of a set that is better than its look, and all later sets look no better.
       if (best !== undefined && compareLooks(look, best) > 0) break
       for (const draft of draftsOn(ground, cut, transport, look.set))
         if (best === undefined || compareDrafts(draft, best) < 0) best = draft
     }
-  }
   return best
-}
-
-/** As `compareDrafts`, without the names: they decide between drafts only. */
-const compareLooks = (a: Omit<Look, 'set'>, b: Omit<Look, 'set'>): number =>
-  a.siblings - b.siblings || b.score - a.score || b.roomBytes - a.roomBytes
-
-interface Pairs {
-  /** The best figure of each kind among the links of a list; undefined: it has none. */
-  readonly best: PairLink | undefined
-  /** All pairs have equal links. */
-  readonly even: boolean
-}
-
-function pairsOf(ground: Ground, transport: Transport, list: readonly Seat[]): Pairs {
-  const link = linkOf(ground, transport)
-  let best: PairLink | undefined
-  let last: PairLink | undefined
-  let even = true
-  for (let i = 0; i < list.length; i += 1)
-    for (let j = i + 1; j < list.length; j += 1) {
-      // Equal links are one object.
-      const found = link(list[i] as Seat, list[j] as Seat)
-      if (found === undefined) even = false
-      else if (found !== last) {
-        even &&= best === undefined
-        best = best === undefined ? found : bestFigures(best, found)
-        last = found
-      }
-    }
-  return { best, even }
-}
-
-/**
- * Looks at sets as if all their links were the best, and layers fitted wherever they are from: no real draft of a set is
- * better. undefined: it certainly does not fit.
- */
-function lookerOf(ground: Ground, cut: Cut, link: PairLink): (set: readonly Seat[]) => Look | undefined {
-  const { strategy, degree } = cut
-  const { split } = ground.demand.template.parallelism
-  const reduce = strategy === 'Tensor' ? allReduceSeconds(ground.cost, degree, link) : 0
-  const hops = { sum: (degree - 1) * link.hopSeconds, most: link.hopSeconds }
-  const longestFirst = [...split].sort((a, b) => b - a)
-  const latency = ground.demand.template.parallelism.objective === 'Latency'
-  const countsOn = (set: readonly Seat[]): readonly number[] | undefined => {
-    if (split.length === 0) return handedOut(ground, set)
-    if (splitOrder(ground, set, split) === undefined) return undefined
-    // The longest stages go best to the fastest seats.
-    const byPace = [...set].sort((a, b) => a.seconds.perLayer - b.seconds.perLayer)
-    return set.map((seat) => longestFirst[byPace.indexOf(seat)] ?? 0)
-  }
-  const stepOf = (set: readonly Seat[]): { readonly seconds: number; readonly slowest: number } | undefined => {
-    if (strategy === 'Tensor') return { seconds: ranksSeconds(ground, degree, set) + reduce, slowest: 0 }
-    if (latency && split.length === 0) {
-      const seconds = filledSeconds(ground, set)
-      return seconds === undefined ? undefined : { seconds: seconds + hops.sum, slowest: 0 }
-    }
-    const counts = countsOn(set)
-    if (counts === undefined) return undefined
-    return { seconds: layersSeconds(set, counts) + hops.sum, slowest: slowestStage(set, counts) + hops.most }
-  }
-  return (set) => {
-    const step = stepOf(set)
-    if (step === undefined) return undefined
-    let siblings = 0
-    let roomBytes = 0
-    for (const seat of set) {
-      if (seat.sibling) siblings += 1
-      roomBytes += seat.budgetBytes
-    }
-    const factor = mostCorrection(ground.demand.observed, cut, 1 / step.seconds)
-    return { set, score: scoreOf(ground, cut, step.seconds, step.slowest, factor), siblings, roomBytes }
-  }
-}
-
-/** The seconds of `handedOut` for Latency, without the counts. */
-function filledSeconds(ground: Ground, set: readonly Seat[]): number | undefined {
-  let rest = ground.demand.shape.layers - set.length
-  if (rest < 0) return undefined
-  let seconds = 0
-  let pace = 0
-  let sorted = true
-  for (const seat of set) {
-    if (ground.mostLayers(seat) < 1) return undefined
-    seconds += seat.seconds.perLayer
-    sorted &&= seat.seconds.perLayer >= pace
-    pace = seat.seconds.perLayer
-  }
-  // Seats stand in order of pace but for those of siblings.
-  const byPace = sorted ? set : [...set].sort((a, b) => a.seconds.perLayer - b.seconds.perLayer)
-  for (const seat of byPace) {
-    const taken = Math.min(rest, ground.mostLayers(seat) - 1)
-    seconds += taken * seat.seconds.perLayer
-    rest -= taken
-  }
-  return rest > 0 ? undefined : seconds
-}
-
-const noCounts: readonly number[] = []
-
-/** Exact when layers are equal; else more than fits, perhaps. undefined: certainly nothing fits. */
-function handedOut(ground: Ground, set: readonly Seat[]): readonly number[] | undefined {
-  const layerSeconds = set.map((s) => s.seconds.perLayer)
-  const split = { layers: ground.demand.shape.layers, layerSeconds, caps: set.map(ground.mostLayers) }
-  return handOut(split, ground.demand.template.parallelism.objective)
 }
 
 function draftsOn(ground: Ground, cut: Cut, transport: Transport, set: readonly Seat[]): readonly Draft[] {
@@ -272,20 +151,6 @@ function forcedSplits(
   })
 }
 
-/** The seats in an order that holds a forced split: the needier the stage, the roomier its node; undefined: there is none. */
-function splitOrder(ground: Ground, set: readonly Seat[], split: readonly number[]): readonly Seat[] | undefined {
-  const neediest = stagesOf(split)
-    .map(([start, end], stage) => ({ stage, bytes: ground.stageBytes(start, end) }))
-    .sort((a, b) => b.bytes - a.bytes)
-  const order: Seat[] = []
-  for (const [i, seat] of [...set].sort(byBudget).entries()) {
-    const next = neediest[i]
-    if (next === undefined || next.bytes > seat.budgetBytes) return undefined
-    order[next.stage] = seat
-  }
-  return order
-}
-
 function draftOf(
   ground: Ground,
   { strategy, degree }: Cut,
@@ -309,26 +174,6 @@ function draftOf(
   return { strategy, degree, transport, seats, counts, ring, score, siblings, roomBytes }
 }
 
-/**
- * The objective's tokens per second: of one stream, or with as many requests in flight as help (batching is taken to
- * add the same to every cut). Auto counts on no more requests than the deployment admits. `slowest`: the slowest stage
- * of a pipeline with its hop.
- */
-function scoreOf(
-  { demand }: Ground,
-  { strategy, degree }: Cut,
-  seconds: number,
-  slowest: number,
-  factor: number,
-): number {
-  const { parallelism, serving } = demand.template
-  // Single precision: sums in another order compare equal.
-  if (parallelism.objective === 'Latency' || strategy !== 'Pipeline') return Math.fround(factor / seconds)
-  const inFlight = parallelism.strategy === 'Auto' ? serving.concurrency : degree
-  if (inFlight >= degree) return Math.fround(factor / slowest)
-  return Math.fround((factor * inFlight) / (seconds + (inFlight - 1) * slowest))
-}
-
 /** One decode step of one request, uncorrected: `decodeSeconds` of cost.ts from terms that are at hand. */
 function stepSeconds(
   ground: Ground,
@@ -341,23 +186,4 @@ function stepSeconds(
   if (strategy === 'Tensor')
     return ranksSeconds(ground, degree, seats) + allReduceSeconds(ground.cost, degree, ring.link)
   return ring.hopSeconds.reduce((sum, hop) => sum + hop, layersSeconds(seats, counts))
-}
-
-function ranksSeconds({ cost }: Ground, degree: number, seats: readonly Seat[]): number {
-  let slowest = 0
-  for (const { seconds } of seats) slowest = Math.max(slowest, tensorSeconds(cost, degree, seconds))
-  return slowest
-}
-
-function layersSeconds(seats: readonly Seat[], counts: readonly number[]): number {
-  let total = 0
-  for (let i = 0; i < seats.length; i += 1) total += (counts[i] ?? 0) * (seats[i]?.seconds.perLayer ?? 0)
-  return total
-}
-
-function slowestStage(seats: readonly Seat[], counts: readonly number[]): number {
-  let slowest = 0
-  for (let i = 0; i < seats.length; i += 1)
-    slowest = Math.max(slowest, (counts[i] ?? 0) * (seats[i]?.seconds.perLayer ?? 0))
-  return slowest
 }

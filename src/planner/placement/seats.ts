@@ -120,7 +120,8 @@ const digestOf = ({ source }: Demand, node: NodeView): string =>
  * promising of the whole and of each Thunderbolt island. Seats with less than `leastBytes` are left out.
  */
 export function shortlistsOf(crowd: Crowd, degree: number, leastBytes: number): readonly (readonly Seat[])[] {
-  const lists = [crowd, ...(crowd.seats.length > EXACT_NODES ? crowd.islands() : [])]
+  // Islands first: what they come to spares looks at the whole.
+  const lists = [...(crowd.seats.length > EXACT_NODES ? crowd.islands() : []), crowd]
   return lists.map((list) => shortlist(list, degree, leastBytes)).filter((list) => list.length >= degree)
 }
 
@@ -140,23 +141,21 @@ function shortlist(crowd: Crowd, degree: number, leastBytes: number): readonly S
 const budgetSum = (seats: readonly Seat[]): number => seats.reduce((sum, s) => sum + s.budgetBytes, 0)
 
 /**
- * Every set of `degree` of these seats, each in their order. `alike`: seats that differ by name alone are interchangeable
- * (all links are equal), so of such sets the first by name stands for all.
+ * Every set of `degree` of these seats, as their positions in the list. `alike`: seats that differ by name alone are
+ * interchangeable (all links are equal), so of such sets the first by name stands for all.
  */
-export function setsOf(seats: readonly Seat[], degree: number, alike: boolean): readonly (readonly Seat[])[] {
-  const sets: (readonly Seat[])[] = []
-  const set: Seat[] = []
+export function setsOf(seats: readonly Seat[], degree: number, alike: boolean): readonly (readonly number[])[] {
+  const sets: (readonly number[])[] = []
+  const set: number[] = []
   const grow = (from: number) => {
     if (set.length === degree) {
       sets.push([...set])
       return
     }
     for (let i = from; i <= seats.length - (degree - set.length); i += 1) {
-      const seat = seats[i] as Seat
-      const before = seats[i - 1]
       // Its twin just before it was left out: that set was made with the twin.
-      if (alike && i > from && before !== undefined && areAlike(before, seat)) continue
-      set.push(seat)
+      if (alike && i > from && areAlike(seats[i - 1] as Seat, seats[i] as Seat)) continue
+      set.push(i)
       grow(i + 1)
       set.pop()
     }
