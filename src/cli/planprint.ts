@@ -5,7 +5,7 @@ import type { Terminal } from './context.ts'
 import { formatTable } from './table.ts'
 
 const header = ['NAME', 'REPLICA', 'STRATEGY', 'RANK', 'NODE', 'LAYERS', 'NEED', 'ALLOCATABLE', 'TOKENS/S']
-const wideHeader = [...header.slice(0, 7), 'WEIGHTS', 'KV', 'RUNTIME', ...header.slice(7)]
+const wideHeader = [...header.slice(0, 7), 'WEIGHTS', 'KV', 'RUNTIME', 'ALLOCATABLE', 'GPU BUSY', 'TOKENS/S']
 
 export function printPlan(terminal: Terminal, report: PlanReport, wide: boolean): void {
   const placed = report.items.filter((item) => item.schedulable)
@@ -28,13 +28,14 @@ function rowsOf(item: PlanItem, wide: boolean): string[][] {
       return [
         item.name,
         String(r),
-        `${item.strategy ?? ''} ${item.degree ?? ''}`.trim(),
+        `${replica.strategy ?? item.strategy ?? ''} ${replica.ranks.length}`.trim(),
         String(rank.rank),
         rank.node,
         `[${rank.layers[0]}, ${rank.layers[1]})`,
         formatBytes(rank.memoryBytes),
         ...(wide ? parts : []),
         formatBytes(rank.allocatableBytes),
+        ...(wide ? [percent(rank.gpuBusyShare)] : []),
         speed,
       ]
     }),
@@ -48,6 +49,7 @@ function explain(item: PlanItem): string[] {
   }
   list('Why:', item.why)
   if (item.predicted !== undefined && item.schedulable) list('Predicted:', [predictedText(item.predicted)])
+  if (item.dataReplicas !== undefined && item.dataReplicas > 0) list('Room:', [roomText(item.dataReplicas)])
   list(
     item.schedulable ? 'One node is not enough:' : 'Refused:',
     item.refusals
@@ -75,6 +77,9 @@ const isKnown = (value: number | undefined): value is number => value !== undefi
 const known = (value: number | undefined, digits: number): string =>
   isKnown(value) ? value.toFixed(digits) : '<unknown>'
 
+const percent = (share: number | undefined): string =>
+  share === undefined ? '<unknown>' : `${Math.round(share * 100)}%`
+
 export const speedText = (tokensPerSecond: number | undefined): string => `${known(tokensPerSecond, 1)} tokens/s`
 
 /** Most reasons name the speed themselves. */
@@ -82,5 +87,9 @@ const speedOf = ({ decodeTokensPerSecond, reason }: PlanItem['alternatives'][num
   isKnown(decodeTokensPerSecond) && !reason.includes('tokens/s') ? ` (${speedText(decodeTokensPerSecond)})` : ''
 
 const predictedText = (p: NonNullable<PlanItem['predicted']>) =>
-  `${speedText(p.decodeTokensPerSecond)} one stream, ${known(p.aggregateTokensPerSecond, 1)} in all; ` +
+  `${speedText(p.decodeTokensPerSecond)} one stream, ${known(p.aggregateTokensPerSecond, 1)} in all` +
+  `${p.uncertainty === undefined ? '' : `, within ${percent(p.uncertainty)}`}; ` +
   `prompt ${known(p.prefillTokensPerSecond, 0)} tokens/s, first token after ${known(p.timeToFirstTokenSeconds, 1)} s at full context`
+
+const roomText = (replicas: number): string =>
+  `the nodes hold ${replicas} whole ${replicas === 1 ? 'replica' : 'replicas'} of it (Data), these included`
