@@ -70,8 +70,7 @@ export function benchPlan(): Row[] {
   ]
 }
 
-const spread = (sorted: readonly number[]): string =>
-  `${ms(percentile(sorted, 0.5))} (${ms(percentile(sorted, 0.99))})`
+const spread = (sorted: readonly number[]): string => `${ms(percentile(sorted, 0.5))} (${ms(percentile(sorted, 0.99))})`
 
 /** CPU milliseconds of each round, the fastest first; the first rounds, in which code is compiled, are not counted. */
 function timesOf(rounds: number, input: PlanInput): number[] {
