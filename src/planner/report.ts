@@ -12,7 +12,7 @@ import type { Member, ShardGroup } from '../api/shardgroup.ts'
 import type { Engine, GroupStrategy, MemoryParts, Predicted, Refusal, Transport } from '../api/words.ts'
 import { hintsToShrink } from './placement/hints.ts'
 import type { LedgerInput } from './ledger.ts'
-import { placeGroup, search, wholeReplicas } from './placement/place.ts'
+import { placeGroup, search } from './placement/place.ts'
 import type { Terrain } from './placement/terrain.ts'
 import { terrainOf } from './placement/terrain.ts'
 import type { Alternative, Incumbent, NodeView, Placed, SearchGap, Unplaceable } from './placement/types.ts'
@@ -167,8 +167,7 @@ function planDeployment(
   const wide = placements.some((p) => p.members.length > 1)
   const shrink = wide ? hintsToShrink(demand, start.views, search) : []
   const hints = refused?.hints ?? shrink
-  const dataReplicas = wholeReplicas(demand, start.views, start.terrain)
-  return { item: { ...itemOf(name, start.views, placements, refused), dataReplicas, hints }, views }
+  return { item: { ...itemOf(name, start.views, placements, refused), hints }, views }
 }
 
 function bound(views: readonly NodeView[], members: readonly Member[]): readonly NodeView[] {
@@ -196,12 +195,16 @@ function itemOf(
     replicas: placements.map((p) => ({ strategy: p.strategy, ranks: ranksOf(p, views) })),
     ...(predicted === undefined ? {} : { predicted }),
     ...(first?.search === undefined ? {} : { search: first.search }),
+    ...dataReplicasOf(first ?? refused),
     refusals: refused?.refusals ?? first?.refusals ?? [],
     ...(refused === undefined ? {} : { message: messageFor(placements.length, refused) }),
     alternatives: first?.alternatives ?? refused?.alternatives ?? [],
     why: first?.why ?? [],
   }
 }
+
+const dataReplicasOf = (placement: Placed | Unplaceable | undefined): Pick<PlanItem, 'dataReplicas'> =>
+  placement === undefined ? {} : { dataReplicas: placement.dataReplicas }
 
 const messageFor = (placedCount: number, refused: Unplaceable): string =>
   placedCount === 0 ? refused.message : `${placedCount} replicas fit, the next does not: ${refused.message}`

@@ -11,6 +11,7 @@ import { greedySplit, stagesOf } from './partition.ts'
 import { searchCut } from './search.ts'
 import type { Crowd, Seat } from './seats.ts'
 import { compatible, crowdOf } from './seats.ts'
+import type { Demand, NodeView } from './types.ts'
 
 export type Attempt = Cut & { readonly ground: Ground } & (
     | {
@@ -31,34 +32,44 @@ export type Attempt = Cut & { readonly ground: Ground } & (
   )
 
 export function attempt(ground: Ground, cut: Cut): Attempt {
-  const refused = (
-    refusals: () => readonly Refusal[],
-    shortBytes = () => Infinity,
-    summary = () => refusalSummary(refusals()),
-  ): Attempt => ({ ...cut, ground, kind: 'Refused', refusals, summary, shortBytes })
   const impossible = cutRefusal(ground.demand.shape, cut.strategy, cut.degree) ?? engineCutRefusal(ground.engine, cut)
-  if (impossible !== undefined) return refused(() => [impossible])
+  if (impossible !== undefined) return refused(ground, cut, () => [impossible])
 
   const { able, crowds, unsupported } = fieldOf(ground, cut)
-  if (able.length === 0 && ground.seats.length > 0) return refused(unsupported)
-  if (able.length < cut.degree) return refused(() => [...unsupported(), tooFew(cut, able.length)])
+  if (able.length === 0 && ground.seats.length > 0)
+    return { ...refused(ground, cut, unsupported), summary: fieldOf(ground, cut).unsupportedInBrief }
+  if (able.length < cut.degree) return refused(ground, cut, () => [...unsupported(), tooFew(cut, able.length)])
 
   const large = crowds.filter(({ seats }) => seats.length >= cut.degree)
-  if (large.length === 0) return refused(() => [...unsupported(), ...mismatches(ground.engine, crowds)])
+  if (large.length === 0) return refused(ground, cut, () => [...unsupported(), ...mismatches(ground.engine, crowds)])
 
-  const drafts = large.flatMap((crowd) => searchCut(ground, cut, crowd) ?? [])
-  const draft = bestOf(drafts)
-  if (draft !== undefined) {
-    let best: Candidate | undefined
-    return { ...cut, ground, kind: 'Fits', draft, best: () => (best ??= candidateOf(ground, draft)) }
+  const draft = bestOf(large.flatMap((crowd) => searchCut(ground, cut, crowd) ?? []))
+  return draft === undefined ? short(ground, cut, large) : fits(ground, draft)
+}
+
+function fits(ground: Ground, draft: Draft): Attempt {
+  const { strategy, degree } = draft
+  let best: Candidate | undefined
+  return { strategy, degree, ground, kind: 'Fits', draft, best: () => (best ??= candidateOf(ground, draft)) }
+}
+
+/** Memory is the matter, or links. */
+function short(ground: Ground, cut: Cut, crowds: readonly Crowd[]): Attempt {
+  const { able, unsupported } = fieldOf(ground, cut)
+  let known: NearestSet | undefined
+  const nearest = () => (known ??= nearestSet(ground, cut, crowds))
+  return {
+    ...refused(ground, cut, () => [...unsupported(), ...shortages(ground, nearest(), able)]),
+    shortBytes: () => nearest().shortBytes,
+    summary: () => refusalSummary([...unsupported(), ...shortagesInBrief(ground, nearest(), able)]),
   }
-  let nearest: NearestSet | undefined
-  const nearestOne = () => (nearest ??= nearestSet(ground, cut, large))
-  return refused(
-    () => [...unsupported(), ...shortages(ground, nearestOne(), able)],
-    () => nearestOne().shortBytes,
-    () => refusalSummary([...unsupported(), ...shortagesInBrief(ground, nearestOne(), able)]),
-  )
+}
+
+type Refused = Extract<Attempt, { kind: 'Refused' }>
+
+function refused(ground: Ground, { strategy, degree }: Cut, refusals: () => readonly Refusal[]): Refused {
+  const summary = () => refusalSummary(refusals())
+  return { strategy, degree, ground, kind: 'Refused', refusals, summary, shortBytes: () => Infinity }
 }
 
 export type Fits = Extract<Attempt, { kind: 'Fits' }>
@@ -70,6 +81,7 @@ export interface Field {
   readonly crowds: readonly Crowd[]
   readonly fastestFirst: () => readonly Seat[]
   readonly unsupported: () => readonly Refusal[]
+  readonly unsupportedInBrief: () => string
 }
 
 /** The same for every degree of a strategy. */
@@ -77,16 +89,49 @@ export function fieldOf(ground: Ground, { strategy }: Cut): Field {
   const known = ground.fields.get(strategy)
   if (known !== undefined) return known
   const { demand, engine, seats } = ground
-  const able = seats.filter(({ node }) => {
-    const info = engineOf(node, engine)
-    return info !== undefined && canCut(info, engine, strategy, demand.shape.architecture)
-  })
-  const unsupported = () =>
-    seats.filter((seat) => !able.includes(seat)).map((seat) => engineRefusal(ground, strategy, seat))
-  const { fastestFirst } = crowdOf(able, ground.terrain)
-  const field = { able, crowds: compatible(ground, able), fastestFirst, unsupported }
+  // Nodes that report no engine at all can do the same.
+  let silent: boolean | undefined
+  const able = seats.filter(({ node }) =>
+    node.engines.length > 0
+      ? canTakePart(node, engine, strategy, demand)
+      : (silent ??= canTakePart(node, engine, strategy, demand)),
+  )
+  const field = able.length === seats.length ? wholeField(ground) : partOf(ground, strategy, able)
   ground.fields.set(strategy, field)
   return field
+}
+
+/** Of strategies that every seat can take part in: the same crowds, sorted once. */
+function wholeField(ground: Ground): Field {
+  for (const field of ground.fields.values()) if (field.able === ground.seats) return field
+  return { ...crowded(ground, ground.seats), unsupported: () => [], unsupportedInBrief: () => '' }
+}
+
+function partOf(ground: Ground, strategy: Cut['strategy'], able: readonly Seat[]): Field {
+  let refusals: readonly Refusal[] | undefined
+  let brief: string | undefined
+  const unsupported = () => (refusals ??= unable(ground, strategy, able))
+  return { ...crowded(ground, able), unsupported, unsupportedInBrief: () => (brief ??= refusalSummary(unsupported())) }
+}
+
+function unable(ground: Ground, strategy: Cut['strategy'], able: readonly Seat[]): readonly Refusal[] {
+  const can = new Set(able)
+  return ground.seats.filter((seat) => !can.has(seat)).map((seat) => engineRefusal(ground, strategy, seat))
+}
+
+function crowded(
+  { demand, engine, terrain }: Ground,
+  able: readonly Seat[],
+): Pick<Field, 'able' | 'crowds' | 'fastestFirst'> {
+  const crowds = compatible({ demand, engine, terrain }, able)
+  const [only] = crowds
+  const all = crowds.length === 1 && only !== undefined ? only : crowdOf(able, terrain)
+  return { able, crowds, fastestFirst: all.fastestFirst }
+}
+
+function canTakePart(node: NodeView, engine: Engine, strategy: Cut['strategy'], { shape }: Demand): boolean {
+  const info = engineOf(node, engine)
+  return info !== undefined && canCut(info, engine, strategy, shape.architecture)
 }
 
 function engineRefusal({ demand, engine }: Ground, strategy: Cut['strategy'], { node }: Seat): Refusal {

@@ -3,16 +3,14 @@
  * group that stands somewhere stays there unless it would gain a fifth.
  */
 import type { Fits } from './attempt.ts'
-import { fieldOf } from './attempt.ts'
 import type { Candidate, Cut } from './candidates.ts'
 import { engineChoices } from './engines.ts'
 import { nodeRefusal, presenceRefusal } from './filter.ts'
-import type { Ground } from './ground.ts'
 import { groundOf, needBytes, wholeStage } from './ground.ts'
 import { stagesOf } from './partition.ts'
 import type { Terrain } from './terrain.ts'
 import type { Trial } from './trial.ts'
-import { bestTrial, fitsOf, trialOf } from './trial.ts'
+import { bestTrial, fitsOf, roomForWhole, trialOf } from './trial.ts'
 import type { Demand, NodeView } from './types.ts'
 import type { Wish } from './wish.ts'
 
@@ -89,7 +87,9 @@ function leavingRoom(
 ): Fits | undefined {
   const ahead = Math.min(demand.replicasAfter ?? 0, REPLICAS_AHEAD)
   const preferred = bestTrial(trials)
-  if (preferred === undefined || ahead === 0 || holdsWhole(demand, preferred, ahead + 1)) return preferred
+  if (preferred === undefined || ahead === 0) return preferred
+  // All replicas go in whole, and whole is best: no other cut takes fewer nodes from them.
+  if (preferred.strategy === 'Single' && roomForWhole(preferred.ground) > ahead) return preferred
   const fits = fitsOf(trials)
   const whole = fits.filter((c) => c.strategy === 'Single')
   const followed = [...new Set([...fits.slice(0, CUTS_AHEAD), ...whole])]
@@ -101,20 +101,6 @@ function leavingRoom(
     if (best.placed === ahead + 1 && best.siblings === 0) break
   }
   return best?.first
-}
-
-/** All replicas go in whole, and whole is best: no other cut takes fewer nodes from them. */
-function holdsWhole(demand: Demand, preferred: Fits, replicas: number): boolean {
-  if (preferred.strategy !== 'Single') return false
-  const most = demand.template.placement.spread === 'Require' ? 1 : Infinity
-  return roomForWhole(preferred.ground, most) >= replicas
-}
-
-/** Whole replicas that the seats of a ground have room for, on one seat `most` at most. */
-export function roomForWhole(ground: Ground, most: number): number {
-  const need = needBytes(ground, 'Single', 1, wholeStage(ground))
-  const { able } = fieldOf(ground, { strategy: 'Single', degree: 1 })
-  return able.reduce((sum, seat) => sum + Math.min(most, Math.floor(seat.budgetBytes / need)), 0)
 }
 
 const compareOutlooks = (a: Outlook, b: Outlook): number =>

@@ -13,20 +13,28 @@ export const freeBytes = (node: NodeView): number => Math.max(0, node.allocatabl
 export const budgetBytes = (node: NodeView): number =>
   Math.max(0, Math.min(freeBytes(node), (node.headroomBytes ?? Infinity) - node.boundBytes))
 
+const refuse = (node: NodeView, reason: RefusalReason, message: string): Refusal => ({
+  node: node.name,
+  reason,
+  message,
+})
+
 /** The first reason, in this order, why the node is out whatever the cut; undefined: it is a candidate. */
 export function nodeRefusal(node: NodeView, { template, siblingNodes }: Demand): Refusal | undefined {
-  const refuse = (reason: RefusalReason, message: string): Refusal => ({ node: node.name, reason, message })
   const { nodes, nodeSelector, tolerations, spread } = template.placement
-  if (!node.ready) return refuse('NotReady', 'the node is not Ready')
-  if (node.unschedulable) return refuse('Unschedulable', 'the node is cordoned')
+  if (!node.ready) return refuse(node, 'NotReady', 'the node is not Ready')
+  if (node.unschedulable) return refuse(node, 'Unschedulable', 'the node is cordoned')
 
   const taint = node.taints.find((t) => !tolerations.some((toleration) => tolerates(toleration, t)))
-  if (taint !== undefined) return refuse('UntoleratedTaint', `untolerated taint ${taint.key}=${taint.value ?? ''}`)
-  if (nodes.length > 0 && !nodes.includes(node.name)) return refuse('NodeSelectorMismatch', 'not in placement.nodes')
-  const label = Object.entries(nodeSelector).find(([key, value]) => node.labels[key] !== value)
-  if (label !== undefined) return refuse('NodeSelectorMismatch', `label ${label[0]}=${label[1]} is missing`)
+  if (taint !== undefined)
+    return refuse(node, 'UntoleratedTaint', `untolerated taint ${taint.key}=${taint.value ?? ''}`)
+  if (nodes.length > 0 && !nodes.includes(node.name))
+    return refuse(node, 'NodeSelectorMismatch', 'not in placement.nodes')
+  for (const key in nodeSelector)
+    if (node.labels[key] !== nodeSelector[key])
+      return refuse(node, 'NodeSelectorMismatch', `label ${key}=${nodeSelector[key] ?? ''} is missing`)
   if (spread === 'Require' && siblingNodes.includes(node.name))
-    return refuse('Unschedulable', 'holds another replica of this deployment (spread: Require)')
+    return refuse(node, 'Unschedulable', 'holds another replica of this deployment (spread: Require)')
   return undefined
 }
 
@@ -38,20 +46,19 @@ const tolerates = (toleration: Toleration, taint: Taint): boolean =>
 /** Are the model's files on the node, or can it fetch them? A bare shape has none, and only the fake engine runs without. */
 export function presenceRefusal(node: NodeView, { template, source, digest, fetch }: Demand): Refusal | undefined {
   if (node.models === undefined || fetch !== undefined) return undefined
-  const refuse = (reason: RefusalReason, message: string): Refusal => ({ node: node.name, reason, message })
   if (source === undefined) {
     if (template.engine.name === 'fake') return undefined
-    return refuse('ModelNotPresent', 'the model is a shape without files; only the fake engine runs it')
+    return refuse(node, 'ModelNotPresent', 'the model is a shape without files; only the fake engine runs it')
   }
   const copies = node.models.filter((m) => m.source === source)
   const present = copies.filter((m) => m.state === 'Present')
   if (present.length === 0) {
     const state = copies[0]?.state ?? 'absent'
-    return refuse('ModelNotPresent', `${source} is ${state === 'absent' ? 'not on the node' : state}`)
+    return refuse(node, 'ModelNotPresent', `${source} is ${state === 'absent' ? 'not on the node' : state}`)
   }
   const same = present.some((m) => digest === undefined || m.digest === undefined || m.digest === digest)
   if (same) return undefined
-  return refuse('ModelDigestMismatch', `${source} is ${present[0]?.digest ?? '?'}, wanted ${digest ?? '?'}`)
+  return refuse(node, 'ModelDigestMismatch', `${source} is ${present[0]?.digest ?? '?'}, wanted ${digest ?? '?'}`)
 }
 
 /** Why the model's shape forbids this cut; undefined: it does not. */

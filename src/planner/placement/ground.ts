@@ -3,7 +3,8 @@
  * any strategy and degree ask again and again is worked out once, here.
  */
 import type { Engine, GroupStrategy, Stage, Transport } from '../../api/words.ts'
-import type { CostInput } from '../cost.ts'
+import type { CostInput, NodeSpeed, SeatSeconds } from '../cost.ts'
+import { seatSeconds } from '../cost.ts'
 import type { MemoryTerms } from '../memory.ts'
 import { memoryBytesOf, memoryTerms, rankNeed } from '../memory.ts'
 import type { Field } from './attempt.ts'
@@ -12,23 +13,28 @@ import type { PairLink } from './links.ts'
 import { lastEnd } from './partition.ts'
 import type { Seat } from './seats.ts'
 import { seatsOf } from './seats.ts'
-import type { Terrain } from './terrain.ts'
+import type { Terrain, WorkKind } from './terrain.ts'
 import type { Demand, NodeView } from './types.ts'
 
-export interface Ground {
-  readonly demand: Demand
-  readonly engine: Engine
+/** One model served in one way, whoever asks for it and whatever is bound where. */
+export interface Work {
   readonly terms: MemoryTerms
   readonly cost: CostInput
-  readonly terrain: Terrain
-  /** In canonical order. */
-  readonly seats: readonly Seat[]
   /** Every layer needs the same, wherever it stands: what fits does not depend on the order of nodes. */
   readonly equalLayers: boolean
   /** Bytes of a pipeline stage [start, end). */
   readonly stageBytes: (start: number, end: number) => number
   /** No stage of this seat holds more layers, wherever they are from; exact when layers are equal. */
-  readonly mostLayers: (seat: Seat) => number
+  readonly mostLayers: (seat: Pick<Seat, 'budgetBytes'>) => number
+  readonly secondsOn: (speed: NodeSpeed) => SeatSeconds
+}
+
+export interface Ground extends Work {
+  readonly demand: Demand
+  readonly engine: Engine
+  readonly terrain: Terrain
+  /** In canonical order. */
+  readonly seats: readonly Seat[]
   /** Remembered by attempt.ts: who can take part, by strategy. */
   readonly fields: Map<GroupStrategy, Field>
   /** Remembered by bound.ts. */
@@ -36,23 +42,37 @@ export interface Ground {
 }
 
 export function groundOf(demand: Demand, nodes: readonly NodeView[], engine: Engine, terrain: Terrain): Ground {
-  const { contextTokens, concurrency } = demand.template.serving
-  const cost = { shape: demand.shape, engine, contextTokens, concurrency }
-  const terms = memoryTerms(cost)
-  const equalLayers = hasEqualLayers(terms)
-  const stageBytes = rememberedStages(terms)
+  const { shape, template } = demand
+  const { contextTokens, concurrency } = template.serving
+  const kind = { shape, engine, contextTokens, concurrency }
+  const work = terrain.workOf(kind, () => workOf(kind))
   return {
+    ...work,
     demand,
     engine,
-    terms,
-    cost,
     terrain,
-    seats: seatsOf(demand, cost, nodes, terrain),
-    equalLayers,
-    stageBytes,
-    mostLayers: rememberedCaps(demand.shape.layers, equalLayers, stageBytes),
+    seats: seatsOf(demand, work.secondsOn, nodes, terrain),
     fields: new Map(),
     reach: {},
+  }
+}
+
+function workOf(cost: WorkKind): Work {
+  const terms = memoryTerms(cost)
+  const equalLayers = hasEqualLayers(terms)
+  const stageBytes = stagesOf(terms, equalLayers)
+  const seconds = new Map<NodeSpeed, SeatSeconds>()
+  return {
+    terms,
+    cost,
+    equalLayers,
+    stageBytes,
+    mostLayers: rememberedCaps(cost.shape.layers, equalLayers, stageBytes),
+    secondsOn: (speed) => {
+      let own = seconds.get(speed)
+      if (own === undefined) seconds.set(speed, (own = seatSeconds(cost, speed)))
+      return own
+    },
   }
 }
 
@@ -88,19 +108,22 @@ function hasEqualSteps(sums: readonly number[]): boolean {
   return sums.every((sum, i) => Math.abs(sum - i * step) < 1e-3)
 }
 
-function rememberedStages(terms: MemoryTerms): Ground['stageBytes'] {
+/** Layers that differ are asked for again and again by the partition; of equal ones only few stages are. */
+function stagesOf(terms: MemoryTerms, equalLayers: boolean): Work['stageBytes'] {
+  const bytes = (start: number, end: number) => memoryBytesOf(rankNeed(terms, 'Pipeline', 0, [start, end]))
+  if (equalLayers) return bytes
   const width = terms.input.shape.layers + 1
   let known: Float64Array | undefined
   return (start, end) => {
     known ??= new Float64Array(width * width)
     const index = start * width + end
     // No stage needs 0 bytes: the runtime is in it.
-    if (known[index] === 0) known[index] = memoryBytesOf(rankNeed(terms, 'Pipeline', 0, [start, end]))
+    if (known[index] === 0) known[index] = bytes(start, end)
     return known[index] ?? 0
   }
 }
 
-function rememberedCaps(layers: number, equalLayers: boolean, stageBytes: Ground['stageBytes']): Ground['mostLayers'] {
+function rememberedCaps(layers: number, equalLayers: boolean, stageBytes: Work['stageBytes']): Work['mostLayers'] {
   const known = new Map<number, number>()
   const capOf = (budget: number) => {
     if (equalLayers) return lastEnd(0, layers, (end) => stageBytes(0, end) <= budget)

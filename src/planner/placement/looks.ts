@@ -33,8 +33,14 @@ export interface Look {
 export const compareLooks = (a: Omit<Look, 'set'>, b: Omit<Look, 'set'>): number =>
   a.siblings - b.siblings || b.score - a.score || b.roomBytes - a.roomBytes
 
-/** All sets of the list that may fit and are linked, the best-looking first. */
-export function looksOf(ground: Ground, cut: Cut, transport: Transport, list: readonly Seat[]): readonly Look[] {
+/** Sets of the list that may fit, are linked and look no worse than `best`; the best-looking first. */
+export function looksOf(
+  ground: Ground,
+  cut: Cut,
+  transport: Transport,
+  list: readonly Seat[],
+  best: Omit<Look, 'set'> | undefined,
+): readonly Look[] {
   const wires = wiresOf(ground, cut, transport, list)
   const stepOf = stepsOf(ground, cut)
   const looks: Look[] = []
@@ -46,13 +52,23 @@ export function looksOf(ground: Ground, cut: Cut, transport: Transport, list: re
     if (step === undefined) continue
     const factor = mostCorrection(ground.demand.observed, cut, 1 / step.seconds)
     const score = scoreOf(ground, cut, step.seconds, step.slowest, factor)
-    looks.push({ set, score, siblings: siblingsOf(set), roomBytes: roomOf(set) })
+    const look = { set, score, siblings: siblingsOf(set), roomBytes: roomOf(set) }
+    if (best === undefined || compareLooks(look, best) <= 0) looks.push(look)
   }
   return looks.sort(compareLooks)
 }
 
-const siblingsOf = (set: readonly Seat[]) => set.reduce((sum, seat) => sum + Number(seat.sibling), 0)
-const roomOf = (set: readonly Seat[]) => set.reduce((sum, seat) => sum + seat.budgetBytes, 0)
+function siblingsOf(set: readonly Seat[]): number {
+  let siblings = 0
+  for (const seat of set) if (seat.sibling) siblings += 1
+  return siblings
+}
+
+function roomOf(set: readonly Seat[]): number {
+  let bytes = 0
+  for (const seat of set) bytes += seat.budgetBytes
+  return bytes
+}
 
 /** Seconds that links cost a set at least. */
 interface Waits {

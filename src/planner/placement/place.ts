@@ -6,26 +6,24 @@
 import type { Refusal } from '../../api/words.ts'
 import type { Attempt } from './attempt.ts'
 import type { Candidate } from './candidates.ts'
-import { choose, roomForWhole } from './choose.ts'
-import { engineChoices } from './engines.ts'
+import { choose } from './choose.ts'
 import { alternativesOf } from './explain.ts'
 import { nodeRefusal, presenceRefusal, refusalMessage } from './filter.ts'
-import { groundOf } from './ground.ts'
 import type { Search } from './hints.ts'
 import { hintsToFit } from './hints.ts'
 import { placed } from './placed.ts'
 import type { Terrain } from './terrain.ts'
 import { terrainOf } from './terrain.ts'
 import type { Trial } from './trial.ts'
-import { TOLD_DEGREES, bestTrial, trialsOf } from './trial.ts'
+import { TOLD_DEGREES, bestTrial, trialsOf, wholeReplicas } from './trial.ts'
 import type { Alternative, Demand, NodeView, PlaceGroup, Placement } from './types.ts'
 import { wishOf } from './wish.ts'
 
 export const placeGroup: PlaceGroup = (demand, unordered, known) => {
-  const nodes = [...unordered].sort((a, b) => (a.name < b.name ? -1 : 1))
+  const nodes = inOrder(unordered)
   const terrain = known ?? terrainOf(nodes)
   const wish = wishOf(demand)
-  if (wish.kind === 'Contradiction') return unplaceable(nodes, [wish.refusal], [], [])
+  if (wish.kind === 'Contradiction') return unplaceable(nodes, [wish.refusal], [], [], 0)
 
   const { excluded, absent, able, ready } = filtered(demand, nodes)
   const trials = trialsOf(demand, ready, wish, terrain)
@@ -42,7 +40,8 @@ export const placeGroup: PlaceGroup = (demand, unordered, known) => {
   const short = refusals.some((r) => r.reason === 'InsufficientMemory')
   const hints = short ? hintsToFit(demand, nodes, search) : []
   const told = attempts.filter((a) => a.degree <= TOLD_DEGREES || a === nearest || a.kind === 'Fits')
-  return unplaceable(nodes, refusals, alternativesOf(told, wish.strategies, undefined), hints)
+  const alternatives = alternativesOf(told, wish.strategies, undefined)
+  return unplaceable(nodes, refusals, alternatives, hints, wholeReplicas(trials))
 }
 
 /** The search alone, without words: what would be placed, undefined when nothing fits. */
@@ -64,27 +63,28 @@ function trialsFor(demand: Demand, nodes: readonly NodeView[], known?: Terrain):
 /** For hints. */
 export const search: Search = { best: bestCandidate, fits: fitsSomehow }
 
-/** Whole replicas that the nodes have room for now, each node as many as it holds; with spread Require one on each. */
-export function wholeReplicas(demand: Demand, nodes: readonly NodeView[], terrain: Terrain = terrainOf(nodes)): number {
-  const { ready } = filtered(demand, nodes)
-  const most = demand.template.placement.spread === 'Require' ? 1 : Infinity
-  const rooms = engineChoices(demand, ready).map((engine) =>
-    roomForWhole(groundOf(demand, ready, engine, terrain), most),
-  )
-  return Math.max(0, ...rooms)
+function inOrder(nodes: readonly NodeView[]): readonly NodeView[] {
+  for (let i = 1; i < nodes.length; i += 1)
+    if ((nodes[i - 1]?.name ?? '') > (nodes[i]?.name ?? ''))
+      return [...nodes].sort((a, b) => (a.name < b.name ? -1 : 1))
+  return nodes
 }
 
 function filtered(demand: Demand, nodes: readonly NodeView[]) {
-  const excluded = nodes.flatMap((node) => nodeRefusal(node, demand) ?? [])
-  const able = without(nodes, excluded)
-  const absent = able.flatMap((node) => presenceRefusal(node, demand) ?? [])
-  return { excluded, able, absent, ready: without(able, absent) }
+  const [able, excluded] = divided(nodes, (node) => nodeRefusal(node, demand))
+  const [ready, absent] = divided(able, (node) => presenceRefusal(node, demand))
+  return { excluded, able, absent, ready }
 }
 
-function without(nodes: readonly NodeView[], refusals: readonly Refusal[]): readonly NodeView[] {
-  if (refusals.length === 0) return nodes
-  const refused = new Set(refusals.map((r) => r.node))
-  return nodes.filter((node) => !refused.has(node.name))
+function divided(nodes: readonly NodeView[], refusalOf: (node: NodeView) => Refusal | undefined) {
+  const kept: NodeView[] = []
+  const refusals: Refusal[] = []
+  for (const node of nodes) {
+    const refusal = refusalOf(node)
+    if (refusal === undefined) kept.push(node)
+    else refusals.push(refusal)
+  }
+  return [kept, refusals] as const
 }
 
 /** The attempt that came nearest to fitting; the first one when none failed for memory. */
@@ -114,6 +114,8 @@ function unplaceable(
   refusals: readonly Refusal[],
   alternatives: readonly Alternative[],
   hints: readonly string[],
+  dataReplicas: number,
 ): Placement {
-  return { kind: 'Unplaceable', refusals, message: refusalMessage(nodes.length, refusals), alternatives, hints }
+  const message = refusalMessage(nodes.length, refusals)
+  return { kind: 'Unplaceable', refusals, message, alternatives, hints, dataReplicas }
 }

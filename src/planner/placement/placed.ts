@@ -12,7 +12,7 @@ import { groundOf } from './ground.ts'
 import { EXACT_NODES } from './seats.ts'
 import type { Terrain } from './terrain.ts'
 import type { Trial } from './trial.ts'
-import { TOLD_DEGREES, trialOf } from './trial.ts'
+import { TOLD_DEGREES, trialOf, wholeReplicas } from './trial.ts'
 import type { Alternative, Demand, NodeView, Placed, SearchGap } from './types.ts'
 import type { Wish } from './wish.ts'
 
@@ -33,6 +33,7 @@ export function placed(decision: Decision): Placed {
   const search = gapOf(decision)
   const busy = isKnown(best) ? inRankOrder(best, busyShares(costOf(demand, best), best.layout)) : undefined
   const whole = trials.find((t) => t.degree === 1 && t.ground.engine === best.engine)
+  let dataReplicas: number | undefined
   let why: readonly string[] | undefined
   let alternatives: readonly Alternative[] | undefined
   return Object.freeze({
@@ -47,6 +48,9 @@ export function placed(decision: Decision): Placed {
     ...(busy === undefined ? {} : { busyShares: busy }),
     ...(search === undefined ? {} : { search }),
     ...(best.degree > 1 ? refusalsOf(whole) : {}),
+    get dataReplicas() {
+      return (dataReplicas ??= wholeReplicas(trials))
+    },
     get why() {
       return (why ??= whyOf(demand, nodes, whole, choice, search))
     },

@@ -60,7 +60,7 @@ export function mayFit(ground: Ground, cut: Cut, set: readonly Seat[]): boolean 
 function searchList(ground: Ground, cut: Cut, list: readonly Seat[], found: Draft | undefined): Draft | undefined {
   let best = found
   for (const transport of transportChoices(ground.demand, ground.engine, cut.strategy, list))
-    for (const look of looksOf(ground, cut, transport, list)) {
+    for (const look of looksOf(ground, cut, transport, list, best)) {
       // Nothing comes of a set that is better than its look, and all later sets look no better.
       if (best !== undefined && compareLooks(look, best) > 0) break
       for (const draft of draftsOn(ground, cut, transport, look.set))

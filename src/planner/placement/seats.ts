@@ -1,7 +1,6 @@
 /** Nodes that could hold a rank under one engine, with what the search asks of them again and again. */
 import type { Engine } from '../../api/words.ts'
-import type { CostInput, NodeSpeed, SeatSeconds } from '../cost.ts'
-import { seatSeconds } from '../cost.ts'
+import type { NodeSpeed, SeatSeconds } from '../cost.ts'
 import { buildOf } from './engines.ts'
 import { budgetBytes } from './filter.ts'
 import type { Terrain } from './terrain.ts'
@@ -27,23 +26,20 @@ export interface Seat {
 /** Canonical order, whatever the order of input: free of siblings, fast, roomy, by name. */
 export function seatsOf(
   demand: Demand,
-  input: CostInput,
+  secondsOn: (speed: NodeSpeed) => SeatSeconds,
   nodes: readonly NodeView[],
   terrain: Terrain,
 ): readonly Seat[] {
   const siblings = new Set(demand.template.placement.spread === 'None' ? [] : demand.siblingNodes)
-  const seconds = new Map<NodeSpeed, SeatSeconds>()
   const seats = nodes.map((node): Seat => {
     const index = terrain.indexOf(node)
     const speed = terrain.speedOf(index)
-    let own = seconds.get(speed)
-    if (own === undefined) seconds.set(speed, (own = seatSeconds(input, speed)))
     return {
       node,
       index,
       budgetBytes: budgetBytes(node),
       speed,
-      seconds: own,
+      seconds: secondsOn(speed),
       sibling: siblings.has(node.name),
     }
   })
@@ -86,12 +82,17 @@ export function crowdOf(seats: readonly Seat[], terrain: Terrain): Crowd {
 }
 
 function islandCrowds(seats: readonly Seat[], terrain: Terrain): readonly Crowd[] {
-  const lists = terrain
-    .islands()
-    .map((island) => seats.filter((seat) => island.has(seat.node.name)))
-    .filter((list) => list.length > 1 && list.length < seats.length)
-  const roomiest = lists.sort((a, b) => budgetSum(b) - budgetSum(a)).slice(0, MAX_ISLANDS)
-  return roomiest.map((list) => crowdOf(list, terrain))
+  const byIsland = new Map<number, Seat[]>()
+  for (const seat of seats) {
+    const island = terrain.islandOf(seat.index)
+    if (island === -1) continue
+    const known = byIsland.get(island)
+    if (known === undefined) byIsland.set(island, [seat])
+    else known.push(seat)
+  }
+  const lists = [...byIsland.values()].filter((list) => list.length > 1 && list.length < seats.length)
+  const sized = lists.map((list) => ({ list, bytes: budgetSum(list) })).sort((a, b) => b.bytes - a.bytes)
+  return sized.slice(0, MAX_ISLANDS).map(({ list }) => crowdOf(list, terrain))
 }
 
 /** By the same build of the engine, and, where no digest is asked for, the same files. */

@@ -3,9 +3,11 @@
  * by every search; what is bound on a node is not in it.
  */
 import type { NodeLink } from '../../api/node.ts'
-import type { Transport } from '../../api/words.ts'
+import type { ModelShape } from '../../api/model.ts'
+import type { Engine, Transport } from '../../api/words.ts'
 import type { NodeSpeed } from '../cost.ts'
 import { nodeSpeed } from '../cost.ts'
+import type { Work } from './ground.ts'
 import type { PairLink } from './links.ts'
 import { assumedLink, bestOfLinks, linkSpeed } from './links.ts'
 import type { NodeView } from './types.ts'
@@ -19,8 +21,18 @@ export interface Terrain {
   readonly linkOf: (a: number, b: number, transport: Transport) => PairLink | undefined
   /** No two nodes have a link that waits less than this one, nor one that carries more; undefined: there is none. */
   readonly bestLink: (transport: Transport) => PairLink | undefined
-  /** Names of nodes that Thunderbolt cables join, for each such island. */
-  readonly islands: () => readonly ReadonlySet<string>[]
+  /** The island of nodes joined by Thunderbolt cables that a node is on; -1: none. */
+  readonly islandOf: (index: number) => number
+  /** What a model served so needs and takes here, worked out by `make` the first time. */
+  readonly workOf: (kind: WorkKind, make: () => Work) => Work
+}
+
+/** One model, served in one way. */
+export interface WorkKind {
+  readonly shape: ModelShape
+  readonly engine: Engine
+  readonly contextTokens: number
+  readonly concurrency: number
 }
 
 export function terrainOf(nodes: readonly NodeView[]): Terrain {
@@ -31,7 +43,8 @@ export function terrainOf(nodes: readonly NodeView[]): Terrain {
   const byPeer = new Map<NodeView['links'], ReadonlyMap<string, readonly NodeLink[]>>()
   const kinds = new Map<string, PairLink | undefined>()
   const best = new Map<Transport, PairLink | undefined>()
-  let islands: readonly ReadonlySet<string>[] | undefined
+  const works = new Map<ModelShape, Map<string, Work>>()
+  let islands: readonly number[] | undefined
 
   const interned = (node: NodeView | undefined): NodeSpeed => {
     const { nodeInfo = { chip: '' }, memoryBytes = 0 } = node ?? {}
@@ -84,7 +97,15 @@ export function terrainOf(nodes: readonly NodeView[]): Terrain {
       if (!best.has(transport)) best.set(transport, bestOf(nodes, indexes, transport))
       return best.get(transport)
     },
-    islands: () => (islands ??= islandsOf(nodes)),
+    islandOf: (index) => (islands ??= islandsOf(nodes, indexes))[index] ?? -1,
+    workOf: ({ shape, engine, contextTokens, concurrency }, make) => {
+      let known = works.get(shape)
+      if (known === undefined) works.set(shape, (known = new Map()))
+      const key = `${engine} ${contextTokens} ${concurrency}`
+      let work = known.get(key)
+      if (work === undefined) known.set(key, (work = make()))
+      return work
+    },
   }
 }
 
@@ -131,29 +152,22 @@ export const bestFigures = (a: PairLink, b: PairLink): PairLink => ({
   hopSeconds: Math.min(a.hopSeconds, b.hopSeconds),
 })
 
-function islandsOf(nodes: readonly NodeView[]): readonly ReadonlySet<string>[] {
-  const names = new Set(nodes.map((n) => n.name))
-  const neighbours = new Map<string, string[]>()
-  const join = (from: string, to: string) => {
-    const known = neighbours.get(from)
-    if (known === undefined) neighbours.set(from, [to])
-    else known.push(to)
-  }
-  for (const { name, links } of nodes)
-    for (const { type, peer } of links)
-      if (type.startsWith('Thunderbolt') && names.has(peer)) {
-        join(name, peer)
-        join(peer, name)
-      }
-  const seen = new Set<string>()
-  const islands: ReadonlySet<string>[] = []
-  for (const { name } of nodes) {
-    if (seen.has(name) || !neighbours.has(name)) continue
-    // A set that grows while it is walked: the breadth-first reach of the name.
-    const reached = new Set([name])
-    for (const at of reached) for (const peer of neighbours.get(at) ?? []) reached.add(peer)
-    for (const at of reached) seen.add(at)
-    islands.push(reached)
+function islandsOf(nodes: readonly NodeView[], indexes: ReadonlyMap<string, number>): readonly number[] {
+  const neighbours = nodes.map((): number[] => [])
+  for (const [from, { links }] of nodes.entries())
+    for (const { type, peer } of links) {
+      const to = type.startsWith('Thunderbolt') ? indexes.get(peer) : undefined
+      if (to === undefined) continue
+      neighbours[from]?.push(to)
+      neighbours[to]?.push(from)
+    }
+  const islands = nodes.map(() => -1)
+  for (const start of nodes.keys()) {
+    if (islands[start] !== -1 || neighbours[start]?.length === 0) continue
+    // A set that grows while it is walked: the breadth-first reach of the node.
+    const reached = new Set([start])
+    for (const at of reached) for (const peer of neighbours[at] ?? []) reached.add(peer)
+    for (const at of reached) islands[at] = start
   }
   return islands
 }

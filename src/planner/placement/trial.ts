@@ -3,14 +3,14 @@
  * only if somebody asks for it.
  */
 import type { Attempt, Fits } from './attempt.ts'
-import { attempt } from './attempt.ts'
+import { attempt, fieldOf } from './attempt.ts'
 import { boundOf } from './bound.ts'
 import type { Cut } from './candidates.ts'
 import { compareCuts } from './candidates.ts'
 import { cutsOf } from './cuts.ts'
 import { engineChoices } from './engines.ts'
 import type { Ground } from './ground.ts'
-import { groundOf } from './ground.ts'
+import { groundOf, needBytes, wholeStage } from './ground.ts'
 import type { Terrain } from './terrain.ts'
 import type { Demand, NodeView } from './types.ts'
 import type { Wish } from './wish.ts'
@@ -66,3 +66,18 @@ export const fitsOf = (trials: readonly Trial[]): readonly Fits[] =>
     .map((trial) => trial.made())
     .filter((made) => made.kind === 'Fits')
     .sort((a, b) => compareCuts(a.draft, b.draft))
+
+/** Whole replicas (`Data`) that the nodes have room for: each as many as it holds; with spread Require one. */
+export function wholeReplicas(trials: readonly Trial[]): number {
+  const grounds = new Set(trials.map((trial) => trial.ground))
+  return [...grounds].reduce((most, ground) => Math.max(most, roomForWhole(ground)), 0)
+}
+
+export function roomForWhole(ground: Ground): number {
+  const need = needBytes(ground, 'Single', 1, wholeStage(ground))
+  const most = ground.demand.template.placement.spread === 'Require' ? 1 : Infinity
+  let room = 0
+  for (const { budgetBytes } of fieldOf(ground, { strategy: 'Single', degree: 1 }).able)
+    room += Math.min(most, Math.floor(budgetBytes / need))
+  return room
+}

@@ -80,6 +80,8 @@ export interface Placed {
   readonly linkClass: string
   /** Where not every set of nodes was tried. */
   readonly search?: SearchGap
+  /** Whole replicas (`Data`) that the nodes have room for, this group's included. */
+  readonly dataReplicas: number
   readonly why: readonly string[]
   readonly alternatives: readonly Alternative[]
   /** Why fewer ranks were not enough: those of the whole model on one node, when that was tried first. */
@@ -103,6 +105,8 @@ export interface Unplaceable {
   readonly alternatives: readonly Alternative[]
   /** Ways out that were planned and found to fit. */
   readonly hints: readonly string[]
+  /** Whole replicas (`Data`) that the nodes have room for. */
+  readonly dataReplicas: number
 }
 
 export type Placement = Placed | Unplaceable
