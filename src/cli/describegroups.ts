@@ -1,11 +1,13 @@
 /** What `mctl describe` says of deployments, groups and shards: plans with their reasons, ranks, and first causes. */
 import { timestamp } from '../api/meta.ts'
 import type { MctlObject } from '../api/meta.ts'
-import type { ModelDeployment } from '../api/modeldeployment.ts'
+import type { Model, ObservedRate } from '../api/model.ts'
+import type { ModelDeployment, PlanSummary } from '../api/modeldeployment.ts'
 import type { Shard } from '../api/shard.ts'
 import type { Member, ShardGroup } from '../api/shardgroup.ts'
 import type { Stage } from '../api/words.ts'
 import { formatBytes } from '../lib/quantity.ts'
+import { resolveShape } from '../planner/placement/view.ts'
 import type { Client } from '../rpc/messages.ts'
 import type { Block } from './describetext.ts'
 import { fields, listing, section } from './describetext.ts'
@@ -21,6 +23,8 @@ export async function describeDeployment(client: Client, object: MctlObject): Pr
     fieldSelector: `spec.deployment=${metadata.name}`,
   })
   const groups = items as readonly ShardGroup[]
+  const models = (await client.list({ kind: 'Model' })).items as readonly Model[]
+  const observed = resolveShape({ models }, spec.model)?.observed ?? []
   const { parallelism: p, serving: s, model } = spec
   const { replicas = 0, readyReplicas = 0, updatedReplicas = 0, plan } = status ?? {}
   const degree = p.degree === undefined ? '' : `, degree ${p.degree}`
@@ -35,7 +39,7 @@ export async function describeDeployment(client: Client, object: MctlObject): Pr
       ['Engine', spec.engine.name],
       ['Endpoint', status?.endpoint ?? '<none>'],
     ]),
-    listing('Plan', plan === undefined ? [] : planLines(plan)),
+    listing('Plan', plan === undefined ? [] : planLines(plan, observed)),
     section(
       'Groups',
       ['GROUP', 'PHASE', 'EPOCH', 'RESTARTS', 'RANK', 'NODE', 'LAYERS', 'MEMORY'],
@@ -45,10 +49,12 @@ export async function describeDeployment(client: Client, object: MctlObject): Pr
   ]
 }
 
-function planLines(plan: NonNullable<NonNullable<ModelDeployment['status']>['plan']>): string[] {
+function planLines(plan: PlanSummary, observed: readonly ObservedRate[]): string[] {
+  const seen = observed.filter((rate) => rate.strategy === plan.strategy && rate.degree === plan.degree)
   return [
     `${plan.strategy} over ${plan.degree} ${plan.degree === 1 ? 'node' : 'nodes'}, ` +
       `predicted ${speedText(plan.predicted?.decodeTokensPerSecond)}`,
+    ...seen.map((r) => `observed ${speedText(r.tokensPerSecond)} over link ${r.linkClass}, ${r.samples} times`),
     ...plan.why.map((text) => `why: ${text}`),
     ...plan.rejected.map((text) => `not chosen: ${text}`),
   ]

@@ -3,7 +3,7 @@ import type { MctlObject } from '../api/meta.ts'
 import type { Model } from '../api/model.ts'
 import { formatBytes } from '../lib/quantity.ts'
 import type { Block, Entry } from './describetext.ts'
-import { fields } from './describetext.ts'
+import { fields, section } from './describetext.ts'
 
 export function describeModel(object: MctlObject): readonly Block[] {
   const { spec, status } = object as Model
@@ -28,7 +28,18 @@ export function describeModel(object: MctlObject): readonly Block[] {
   ]
   if (experts !== undefined && experts.count > 0)
     entries.push(['Experts', `${experts.count}, ${experts.perToken} for each token`])
-  return [origin, fields(entries)]
+  const observed = (status?.observed ?? []).map((rate) => [
+    `${rate.strategy} ${rate.degree}`,
+    rate.linkClass,
+    rate.tokensPerSecond.toFixed(1),
+    rate.predictedTokensPerSecond?.toFixed(1) ?? '<unknown>',
+    String(rate.samples),
+  ])
+  return [
+    origin,
+    fields(entries),
+    section('Observed', ['STRATEGY', 'LINK', 'TOKENS/S', 'PREDICTED', 'SAMPLES'], observed),
+  ]
 }
 
 const activeText = ({ parameters, activeParameters }: NonNullable<Model['spec']['shape']>): string =>

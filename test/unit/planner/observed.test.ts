@@ -2,8 +2,12 @@
 import { describe, expect, test } from 'vitest'
 import type { ObservedRate } from '../../../src/api/model.ts'
 import { correctionOf, withObservation } from '../../../src/planner/observed.ts'
+import { speedOfGroup } from '../../../src/planner/groupspeed.ts'
+import { placeGroup } from '../../../src/planner/placement/place.ts'
 import { planReport } from '../../../src/planner/report.ts'
+import { uncertaintyOf } from '../../../src/planner/uncertainty.ts'
 import { validate } from '../../../src/api/validate.ts'
+import { aDemand, aNode } from './builders.ts'
 import { atBits, llama3b, qwen7b } from './models.ts'
 import type { SpecWish } from './objects.ts'
 import { aDeployment, aModelOf, cabled } from './objects.ts'
@@ -100,8 +104,47 @@ describe('a plan of a model that was seen at work', () => {
   })
 })
 
-test('nine of ten published rows lie within the uncertainty that a plan of them would state', async () => {
-  const { uncertaintyOf } = await import('../../../src/planner/uncertainty.ts')
+describe('the yardstick of a group that stands', () => {
+  const nodes = ['a', 'b', 'c'].map((name, i) =>
+    aNode(name, {
+      freeGiB: 8,
+      nodeInfo: { chip: i === 1 ? 'Apple M4 Pro' : 'Apple M4' },
+      links: ['a', 'b', 'c']
+        .filter((n) => n !== name)
+        .map((peer) => ({ peer, type: 'Thunderbolt4', transport: 'TCP' })),
+    }),
+  )
+  test.each(['Data', 'Pipeline', 'Tensor'] as const)('%s: what its plan predicted, uncorrected', (strategy) => {
+    const shape = atBits(qwen7b, 4)
+    const observed = [seen({ strategy: strategy === 'Data' ? 'Single' : strategy, degree: 2, linkClass: 'tb4-tcp' })]
+    const demand = aDemand(shape, { parallelism: { strategy } })
+    const placed = placeGroup(demand, nodes)
+    if (placed.kind !== 'Placed') throw new Error(placed.message)
+    const speed = speedOfGroup(placed, shape, nodes, demand.template.serving.contextTokens)
+    expect(speed).toMatchObject({
+      strategy: placed.strategy,
+      degree: placed.members.length,
+      linkClass: placed.linkClass,
+    })
+    expect(speed?.tokensPerSecond).toBeCloseTo(placed.predicted?.decodeTokensPerSecond ?? NaN, 6)
+    // Later plans are corrected by it, it is not.
+    const again = placeGroup({ ...demand, observed }, nodes)
+    if (again.kind !== 'Placed') throw new Error(again.message)
+    expect(speedOfGroup(placed, shape, nodes, 256)?.tokensPerSecond).toBe(speed?.tokensPerSecond)
+  })
+  test('a shorter context is faster; without its node, or a chip that anybody knows, there is none', () => {
+    const shape = atBits(qwen7b, 4)
+    const placed = placeGroup(aDemand(shape, { parallelism: { strategy: 'Data' } }), nodes)
+    if (placed.kind !== 'Placed') throw new Error(placed.message)
+    const at = (tokens: number) => speedOfGroup(placed, shape, nodes, tokens)?.tokensPerSecond ?? NaN
+    expect(at(100)).toBeGreaterThan(at(10_000))
+    expect(speedOfGroup(placed, shape, [], 256)).toBeUndefined()
+    const strange = nodes.map((node) => ({ ...node, nodeInfo: { chip: 'AMD EPYC' } }))
+    expect(speedOfGroup(placed, shape, strange, 256)).toBeUndefined()
+  })
+})
+
+test('nine of ten published rows lie within the uncertainty that a plan of them would state', () => {
   const rows = score(readMeasured(new URL('../../fixtures/throughput-train.csv', import.meta.url)))
   const within = rows.filter((row) => {
     const link = row.strategy === 'Single' ? undefined : 'Typical'

@@ -133,6 +133,12 @@ describe('cuts', () => {
     expect(refused(aDemand(grouped, tensor(2)), three).message).toMatch(/96 \/ 2 is not a multiple of the quant/)
     expect(placed(aDemand(aModel(3), tensor(2)), three).strategy).toBe('Tensor')
   })
+  test('llama.cpp runs three ranks at most: with more workers it can deadlock', () => {
+    const four = ['a', 'b', 'c', 'd'].map((name) => aNode(name))
+    const wish = (degree: number) => ({ engine: 'llamacpp', parallelism: { strategy: 'Pipeline', degree } }) as const
+    expect(placed(aDemand(aModel(6), wish(3)), four).members).toHaveLength(3)
+    expect(refused(aDemand(aModel(6), wish(4)), four).message).toContain('llamacpp runs 3 ranks at most')
+  })
   test('what contradicts itself is refused, not guessed', () => {
     const message = (parallelism: Partial<Demand['template']['parallelism']>) =>
       refused(aDemand(aModel(1), { parallelism }), [aNode('a'), aNode('b')]).message
