@@ -25,7 +25,19 @@ export interface Choice {
   readonly best: Candidate
   /** It was kept where it stands though this one would be so much faster. */
   readonly passedOver?: { readonly candidate: Candidate; readonly gain: number }
+  /** What would come of all replicas with other cuts, by strategy and degree: where that decided. */
+  readonly outlooks?: ReadonlyMap<string, Prospect>
 }
+
+/** All replicas of a deployment, placed in thought. */
+export interface Prospect {
+  readonly placed: number
+  readonly wanted: number
+  /** Replicas on the most crowded node: at work together, they share its GPU. */
+  readonly share: number
+}
+
+export const cutKey = ({ strategy, degree }: Cut): string => `${strategy} ${degree}`
 
 /** `nodes`: those that may hold a rank. undefined: nothing fits. */
 export function choose(
@@ -35,12 +47,13 @@ export function choose(
   trials: readonly Trial[],
   terrain: Terrain,
 ): Choice | undefined {
-  const best = leavingRoom(demand, nodes, trials, terrain)?.best()
-  if (best === undefined || demand.incumbent === undefined) return best && { best }
+  const { first, ...outlooks } = leavingRoom(demand, nodes, trials, terrain)
+  const best = first?.best()
+  if (best === undefined) return undefined
   const stays = where(demand, nodes, wish, terrain)
-  if (stays === undefined || stays.score * GAIN_TO_MOVE <= best.score) return { best }
-  const isSame = sameNodes(stays, best)
-  return isSame ? { best } : { best: stays, passedOver: { candidate: best, gain: best.score / stays.score - 1 } }
+  if (stays === undefined || stays.score * GAIN_TO_MOVE <= best.score || sameNodes(stays, best))
+    return { best, ...outlooks }
+  return { best: stays, passedOver: { candidate: best, gain: best.score / stays.score - 1 }, ...outlooks }
 }
 
 /** The group's present cut on its present nodes, if it may stay so. */
@@ -69,9 +82,8 @@ const sameNodes = (a: Candidate, b: Candidate): boolean => {
   return a.strategy === b.strategy && names(a) === names(b)
 }
 
-interface Outlook {
+interface Outlook extends Prospect {
   readonly first: Fits
-  readonly placed: number
   readonly siblings: number
   /** The objective's figure of the slowest replica. */
   readonly worst: number
@@ -84,23 +96,25 @@ function leavingRoom(
   nodes: readonly NodeView[],
   trials: readonly Trial[],
   terrain: Terrain,
-): Fits | undefined {
+): { readonly first: Fits | undefined } & Pick<Choice, 'outlooks'> {
   const ahead = Math.min(demand.replicasAfter ?? 0, REPLICAS_AHEAD)
   const preferred = bestTrial(trials)
-  if (preferred === undefined || ahead === 0) return preferred
+  if (preferred === undefined || ahead === 0) return { first: preferred }
   // All replicas go in whole, and whole is best: no other cut takes fewer nodes from them.
-  if (preferred.strategy === 'Single' && roomForWhole(preferred.ground) > ahead) return preferred
+  if (preferred.strategy === 'Single' && roomForWhole(preferred.ground) > ahead) return { first: preferred }
   const fits = fitsOf(trials)
   const whole = fits.filter((c) => c.strategy === 'Single')
   const followed = [...new Set([...fits.slice(0, CUTS_AHEAD), ...whole])]
+  const outlooks = new Map<string, Outlook>()
   let best: Outlook | undefined
   for (const first of followed) {
     const outlook = lookAhead(demand, nodes, first, fits, ahead, terrain)
+    outlooks.set(cutKey(first), outlook)
     if (best === undefined || compareOutlooks(outlook, best) < 0) best = outlook
     // The preferred cut is as good as it gets when all have room beside each other.
     if (best.placed === ahead + 1 && best.siblings === 0) break
   }
-  return best?.first
+  return { first: best?.first, outlooks }
 }
 
 const compareOutlooks = (a: Outlook, b: Outlook): number =>
@@ -115,21 +129,26 @@ function lookAhead(
   terrain: Terrain,
 ): Outlook {
   const { siblings, score, degree } = first.draft
-  let outlook: Outlook = { first, placed: 1, siblings, worst: score, ranks: degree }
+  let outlook: Outlook = { first, placed: 1, wanted: ahead + 1, share: 1, siblings, worst: score, ranks: degree }
   let views = nodes
   let last = first
-  const siblingNodes = new Set(demand.siblingNodes)
+  const replicasOn = new Map(demand.siblingNodes.map((name) => [name, 1]))
+  const settle = ({ draft }: Fits) => {
+    for (const { node } of draft.seats) replicasOn.set(node.name, (replicasOn.get(node.name) ?? 0) + 1)
+    return Math.max(...draft.seats.map(({ node }) => replicasOn.get(node.name) ?? 1))
+  }
+  outlook = { ...outlook, share: settle(first) }
   while (outlook.placed <= ahead) {
-    for (const seat of last.draft.seats) siblingNodes.add(seat.node.name)
     views = bound(views, last)
-    const later: Demand = { ...demand, siblingNodes: [...siblingNodes] }
+    const later: Demand = { ...demand, siblingNodes: [...replicasOn.keys()] }
     const ready = views.filter((v) => nodeRefusal(v, later) === undefined && presenceRefusal(v, later) === undefined)
     const next =
       bestOfCut(later, ready, first, terrain) ?? firstOf(cuts, (cut) => bestOfCut(later, ready, cut, terrain))
     if (next === undefined) break
     outlook = {
-      first,
+      ...outlook,
       placed: outlook.placed + 1,
+      share: Math.max(outlook.share, settle(next)),
       siblings: outlook.siblings + next.draft.siblings,
       worst: Math.min(outlook.worst, next.draft.score),
       ranks: outlook.ranks + next.degree,

@@ -4,10 +4,10 @@ import { formatBytes } from '../../lib/quantity.ts'
 import { busyShares, chipOfClass } from '../cost.ts'
 import { memoryBytesOf } from '../memory.ts'
 import type { Attempt } from './attempt.ts'
-import type { Candidate } from './candidates.ts'
+import type { Candidate, Cut } from './candidates.ts'
 import { isKnown, predictAnyway } from './candidates.ts'
 import type { Choice } from './choose.ts'
-import { GAIN_TO_MOVE } from './choose.ts'
+import { GAIN_TO_MOVE, cutKey } from './choose.ts'
 import { EXACT_NODES } from './seats.ts'
 import type { Trial } from './trial.ts'
 import type { Alternative, Demand, NodeView, SearchGap } from './types.ts'
@@ -106,32 +106,38 @@ function busyText({ shape, template }: Demand, { layout, engine }: Candidate): s
 export function alternativesOf(
   attempts: readonly Attempt[],
   asked: readonly GroupStrategy[],
-  best: Candidate | undefined,
+  choice: Choice | undefined,
 ): readonly Alternative[] {
   const byCut = new Map<string, Attempt>()
   for (const a of attempts) {
-    const key = `${a.strategy} ${a.degree}`
-    const known = byCut.get(key)
-    if (known === undefined || isBetter(a, known)) byCut.set(key, a)
+    const known = byCut.get(cutKey(a))
+    if (known === undefined || isBetter(a, known)) byCut.set(cutKey(a), a)
   }
-  if (best !== undefined) byCut.delete(`${best.strategy} ${best.degree}`)
-  return [...byCut.values()].map((a) => alternativeOf(a, asked, best))
+  if (choice !== undefined) byCut.delete(cutKey(choice.best))
+  return [...byCut.values()].map((a) => alternativeOf(a, asked, choice))
 }
 
 const isBetter = (a: Attempt, known: Attempt): boolean =>
   a.kind === 'Fits' && (known.kind === 'Refused' || a.draft.score > known.draft.score)
 
-function alternativeOf(attempt: Attempt, asked: readonly GroupStrategy[], best: Candidate | undefined): Alternative {
+function alternativeOf(attempt: Attempt, asked: readonly GroupStrategy[], choice: Choice | undefined): Alternative {
   const { demand } = attempt.ground
   const { strategy, degree } = attempt
+  const best = choice?.best
   const found = attempt.kind === 'Fits' ? attempt.best() : undefined
   const predicted =
     found === undefined ? predictAnyway(attempt.ground, attempt) : isKnown(found) ? found.predicted : undefined
-  const speed = predicted?.decodeTokensPerSecond
+  const { homeless, share } = together(choice, attempt)
+  const alone = predicted?.decodeTokensPerSecond
+  const speed = alone === undefined ? undefined : alone / share
   const saturated = predicted?.saturatedTokensPerSecond
   const reasons = [
     attempt.kind === 'Refused' ? attempt.summary() : undefined,
+    homeless,
     speed === undefined ? undefined : `predicted ${rate(speed)}${comparison(speed, best)}`,
+    alone === undefined || share === 1
+      ? undefined
+      : `its replicas would share nodes: ${rate(alone)} alone, ${rate(alone / share)} with all at work`,
     best !== undefined && degree > best.degree
       ? `takes ${degree} nodes where ${best.degree} ${best.degree === 1 ? 'is' : 'are'} enough`
       : undefined,
@@ -144,11 +150,21 @@ function alternativeOf(attempt: Attempt, asked: readonly GroupStrategy[], best: 
   return {
     strategy,
     degree,
-    schedulable: found !== undefined,
+    schedulable: found !== undefined && homeless === undefined,
     ...(speed === undefined ? {} : { decodeTokensPerSecond: speed }),
-    ...(saturated === undefined ? {} : { saturatedTokensPerSecond: saturated }),
+    ...(saturated === undefined ? {} : { saturatedTokensPerSecond: saturated / share }),
     reason: reasons.filter((r) => r !== undefined).join('; '),
   }
+}
+
+/** What all replicas of the deployment would have of a cut, next to the chosen one. */
+function together(choice: Choice | undefined, cut: Cut): { readonly homeless?: string; readonly share: number } {
+  const own = choice?.outlooks?.get(cutKey(cut))
+  const chosen = choice === undefined ? undefined : choice.outlooks?.get(cutKey(choice.best))
+  if (own === undefined || chosen === undefined) return { share: 1 }
+  const share = Math.max(1, own.share / chosen.share)
+  if (own.placed >= chosen.placed) return { share }
+  return { share, homeless: `only ${own.placed} of ${own.wanted} replicas would find a place` }
 }
 
 /** `, 32 % slower` than the chosen one. */

@@ -82,7 +82,7 @@ function comparedTo(decision: Decision): readonly Alternative[] {
   const isTold = (d: number) => d === degree || (d <= TOLD_DEGREES && (few || d !== 3))
   const told = trials.filter((trial) => isTold(trial.degree))
   const attempts = [...told, ...comparisons(decision)].map((trial) => trial.made())
-  return alternativesOf(attempts, wish.strategies, choice.best)
+  return alternativesOf(attempts, wish.strategies, choice)
 }
 
 /** Cuts that people ask about though nothing made the search look at them: whole, and over two or as many nodes. */

@@ -116,6 +116,17 @@ describe('replicas are planned together', () => {
     expect(two).toMatchObject({ strategy: 'Single', schedulable: true })
     expect(nodesOf(two)).toEqual([['mini-1'], ['mini-2']])
     near(two.predicted?.aggregateTokensPerSecond, 30.5)
+    // What a cut over both would give is told as it would be: two replicas on the same two nodes.
+    const cut = two.alternatives.find((a) => a.strategy === 'Tensor')
+    near(cut?.decodeTokensPerSecond, 19.0 / 2)
+    expect(cut?.reason).toContain('its replicas would share nodes: 19 tokens/s alone, 9.5 tokens/s with all at work')
+  })
+  test('a cut that leaves no room for all replicas is no alternative', () => {
+    const two = plan(minis, atBits(llama3b, 16), { replicas: 2, serving: { contextTokens: 8192, concurrency: 1 } })
+    expect(two).toMatchObject({ strategy: 'Single', schedulable: true })
+    const cut = two.alternatives.find((a) => a.strategy === 'Tensor')
+    expect(cut).toMatchObject({ schedulable: false })
+    expect(cut?.reason).toContain('only 1 of 2 replicas would find a place')
   })
   test('two on four nodes are both cut', () => {
     const four = cabled(['a', 'b', 'c', 'd'], bridge)
