@@ -11,7 +11,7 @@ import { nextTurn } from '../lib/clock.ts'
 const COMMITS_TO_WAIT = 4
 const MAX_WAIT_MS = 4
 /** With so many the flush costs each of them next to nothing. */
-const ENOUGH = 16
+const ENOUGH = 32
 /** After waiting for one more in vain: so many commits until the next try. */
 const PATIENCE = 16
 

@@ -79,13 +79,13 @@ describe('what waits', () => {
     expect(commits()).toBe(1)
   })
 
-  test('has company enough with 16', async () => {
+  test('has company enough with 32', async () => {
     const { gathering, commits } = aGathering()
     gathering.onCommitted(200, 1)
-    gathering.onWaiting(15)
+    gathering.onWaiting(31)
     await settle()
     expect(commits()).toBe(0)
-    gathering.onWaiting(16)
+    gathering.onWaiting(32)
     await settle()
     expect(commits()).toBe(1)
   })
