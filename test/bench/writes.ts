@@ -3,7 +3,10 @@
  * The load is made of ready frames (load.ts), so that it is the server that is measured; the same by 64 typed clients
  * stands beside it, and how many calls the wire carries that write nothing.
  */
+import type { ChildProcess } from 'node:child_process'
+import { fork } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { connect } from '../../src/rpc/grpcclient.ts'
 import type { Client } from '../../src/rpc/messages.ts'
@@ -11,6 +14,7 @@ import { Running, freePort, until } from '../support/processes.ts'
 import { Load } from './load.ts'
 import type { Row } from './stats.ts'
 import { ms, percentile, sortedOf } from './stats.ts'
+import type { Told } from './watcher.ts'
 
 const CLIENTS = 64
 const SECONDS = 5
@@ -43,7 +47,6 @@ export async function benchWrites(dir: string): Promise<Row[]> {
   const server = new Running(
     ['server', '--data-dir', `${dir}/server`, '--listen', address, '--gateway', 'none'],
     `${dir}/server.log`,
-    { MCTL_LOG: 'warn' },
   )
   const first = connect(address, { user: 'bench' })
   try {
@@ -57,7 +60,7 @@ export async function benchWrites(dir: string): Promise<Row[]> {
     for (const load of loads) load.close()
     const empty = await emptyRate(address)
     const typed = await typedRate(address)
-    const delays = sortedOf(await watchDelays(first, connect(address, { user: 'bench' })))
+    const delays = sortedOf(await watchDelays(first, address))
     return [
       {
         what: `durable writes/s, ${CLIENTS} connections, whole API`,
@@ -132,34 +135,41 @@ function cpuMs(pid: number): number {
 }
 
 /**
- * One writer, one watcher on a connection of its own: ms from the call of apply until the watcher holds the object. The
- * next write waits for both, so that what is measured is the way and not the queue of this process.
+ * One writer, one watcher in a process of its own: ms from the call of apply until the watcher holds the object. The next
+ * write waits for both, so that what is measured is the way and not a queue.
  */
-async function watchDelays(writer: Client, watcher: Client): Promise<number[]> {
+async function watchDelays(writer: Client, address: string): Promise<number[]> {
   const name = 'bench-watch'
-  const stop = new AbortController()
-  let begin = () => {}
-  let deliver = () => {}
-  const listening = new Promise<void>((resolve) => (begin = resolve))
-  const watching = (async () => {
-    for await (const event of watcher.watch({ kind: 'Model', fieldSelector: `metadata.name=${name}` }, stop)) {
-      if (event.type === 'BOOKMARK') begin()
-      if (event.type === 'ADDED' || event.type === 'MODIFIED') deliver()
+  const watcher = fork(join(import.meta.dirname, 'watcher.ts'), [address, name])
+  try {
+    await told(watcher, (message) => 'listens' in message)
+    const delays: number[] = []
+    for (let n = -LATENCY_WARM_UP; n < LATENCY_WRITES; n++) {
+      const startNs = process.hrtime.bigint()
+      const delivered = told(watcher, (message) => 'revision' in message)
+      await writer.apply({ object: aModel(name, n), options: { fieldManager: 'bench' } })
+      const message = await delivered
+      if (n >= 0 && 'atNs' in message) delays.push(Number(BigInt(message.atNs) - startNs) / 1e6)
     }
-  })().catch((error: unknown) => {
-    if (!stop.signal.aborted) throw error
-  })
-  await listening
-  const delays: number[] = []
-  for (let n = -LATENCY_WARM_UP; n < LATENCY_WRITES; n++) {
-    const startMs = performance.now()
-    const delivered = new Promise<number>((resolve) => (deliver = () => resolve(performance.now() - startMs)))
-    await writer.apply({ object: aModel(name, n), options: { fieldManager: 'bench' } })
-    const delayMs = await delivered
-    if (n >= 0) delays.push(delayMs)
+    return delays
+  } finally {
+    watcher.disconnect()
   }
-  stop.abort()
-  await watching
-  watcher.close()
-  return delays
+}
+
+/** The next message of the watcher that is meant; rejects when its process ends. */
+function told(watcher: ChildProcess, isMeant: (message: Told) => boolean): Promise<Told> {
+  return new Promise((resolve, reject) => {
+    const settle = (run: () => void) => {
+      watcher.off('message', onMessage)
+      watcher.off('exit', onExit)
+      run()
+    }
+    const onMessage = (message: unknown) => {
+      if (isMeant(message as Told)) settle(() => resolve(message as Told))
+    }
+    const onExit = () => settle(() => reject(new Error('the watcher of the bench ended')))
+    watcher.on('message', onMessage)
+    watcher.on('exit', onExit)
+  })
 }
