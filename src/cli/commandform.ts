@@ -1,33 +1,37 @@
 /** What all commands of the command line have in common: flags, usage and examples in one form. */
 import type { Command } from 'commander'
 import { Option } from 'commander'
+import type { Cli } from './context.ts'
 import { DEFAULT_SERVER } from './context.ts'
 
 export type Done = (exitCode: number) => void
+
+/**
+ * Gives a command its arguments, flags, examples and action. Lives in the command's own file, which is loaded only when
+ * the command is called: the summary stands in the catalog.
+ */
+export type Define = (command: Command, cli: Cli, done: Done) => void
 
 export const seeHelp = (name: string) => `See '${name} --help' for usage.`
 
 /** The lines that a test runs, too. */
 export const examples = (...lines: readonly string[]) =>
-  `${lines.length === 1 ? 'Example' : 'Examples'}:\n${lines.map((line) => `  ${line}`).join('\n')}`
+  `\n${lines.length === 1 ? 'Example' : 'Examples'}:\n${lines.map((line) => `  ${line}`).join('\n')}`
 
-/** Each command inherits exitOverride and output; every command that talks to a server takes --server. */
-export function command(program: Command, usage: string, description: string): Command {
-  return plainCommand(program, usage, description).option(
-    '-s, --server <address>',
-    `address of the server (default: $MCTL_SERVER, else ${DEFAULT_SERVER})`,
-  )
+/** A command below another one, as `mctl config view`; takes exitOverride and output from above. */
+export function subcommand(parent: Command, usage: string, summary: string): Command {
+  const command = parent.command(usage).description(summary)
+  return command.showHelpAfterError(seeHelp(pathOf(command)))
 }
 
-export function plainCommand(program: Command, usage: string, description: string): Command {
-  const [name = ''] = usage.split(' ')
-  return program
-    .command(usage)
-    .description(description)
-    .showHelpAfterError(seeHelp(`mctl ${name}`))
-}
+const pathOf = (command: Command): string =>
+  command.parent === null ? command.name() : `${pathOf(command.parent)} ${command.name()}`
 
 export const collect = (value: string, previous: readonly string[] | undefined) => [...(previous ?? []), value]
+
+/** Every command that talks to a server takes it. */
+export const serverOption = () =>
+  new Option('-s, --server <address>', `address of the server (default: $MCTL_SERVER, else ${DEFAULT_SERVER})`)
 export const fileOption = () =>
   new Option('-f, --filename <path>', 'a file, a directory, or - for standard input; may be repeated').argParser(
     collect,

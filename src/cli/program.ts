@@ -1,18 +1,17 @@
-/** The command line as commander knows it: names, flags and help. Each action is one function of its own file. */
+/** The command line as commander knows it: all names from the catalog, flags and action of the one that was called. */
 import { Command, CommanderError } from 'commander'
+import { catalog } from './catalog.ts'
 import type { Done } from './commandform.ts'
-import { examples, seeHelp } from './commandform.ts'
+import { examples, seeHelp, subcommand } from './commandform.ts'
 import type { Cli } from './context.ts'
 import { failureOf, tell } from './errors.ts'
-import { addObjectCommands } from './objectcommands.ts'
-import { addProcessCommands } from './processcommands.ts'
-import { addReadingCommands } from './readingcommands.ts'
 
 /** Runs one command; resolves with its exit code. Whatever goes wrong is told on stderr, it never rejects. */
 export async function runCommand(cli: Cli, argv: readonly string[]): Promise<number> {
   let exitCode = 0
-  const program = makeProgram(cli, (code) => (exitCode = code))
+  const program = makeProgram(cli)
   try {
+    await addCommands(program, argv[0], cli, (code) => (exitCode = code))
     await program.parseAsync(argv.length === 0 ? ['--help'] : [...argv], { from: 'user' })
     return exitCode
   } catch (error) {
@@ -24,8 +23,8 @@ export async function runCommand(cli: Cli, argv: readonly string[]): Promise<num
   }
 }
 
-function makeProgram(cli: Cli, done: Done): Command {
-  const program = new Command('mctl')
+function makeProgram(cli: Cli): Command {
+  return new Command('mctl')
     .description('Runs language models on a cluster of Mac minis the way Kubernetes runs containers.')
     .enablePositionalOptions()
     .helpCommand(false)
@@ -37,11 +36,15 @@ function makeProgram(cli: Cli, done: Done): Command {
       writeErr: (text) => cli.terminal.err(text),
       outputError: (text, write) => write(usageText(text)),
     })
-    .addHelpText('after', `\n${examples('mctl dev --nodes 2', 'mctl get nodes', 'mctl get --help')}`)
-  addObjectCommands(program, cli, done)
-  addReadingCommands(program, cli, done)
-  addProcessCommands(program, cli, done)
-  return program
+    .addHelpText('after', examples('mctl dev --nodes 2', 'mctl get nodes', 'mctl get --help'))
+}
+
+/** All by name, so that help lists them and a misspelt one is answered with the nearest; whole only the one called. */
+async function addCommands(program: Command, called: string | undefined, cli: Cli, done: Done): Promise<void> {
+  for (const { name, summary, load } of catalog) {
+    const command = subcommand(program, name, summary)
+    if (name === called) (await load())(command, cli, done)
+  }
 }
 
 /** commander's sentences in kubectl's words. */

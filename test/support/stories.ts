@@ -12,6 +12,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import type { ShardGroup } from '../../src/api/shardgroup.ts'
+import { catalog } from '../../src/cli/catalog.ts'
 import type { Cli } from '../../src/cli/context.ts'
 import { parseDurationMs } from '../../src/cli/durations.ts'
 import { runCommand } from '../../src/cli/program.ts'
@@ -40,6 +41,8 @@ export class StoryWorld {
   }
 
   static async start({ nodes, memory = '16Gi' }: StoryOptions): Promise<StoryWorld> {
+    // Files of commands are read when first called; in a story that would pass for time that goes by.
+    await Promise.all(catalog.map(({ load }) => load()))
     const world = new StoryWorld(await SimCluster.start({ seed: 1, nodes, memory }))
     // Agents join and their nodes become Ready before the story begins.
     await world.cluster.clock.advance(30_000)

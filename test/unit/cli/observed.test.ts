@@ -1,7 +1,7 @@
 /** What was seen stands beside what was predicted. */
 import { expect, test } from 'vitest'
-import { describeDeployment } from '../../../src/cli/describegroups.ts'
-import { describeModel } from '../../../src/cli/describemodel.ts'
+import { describeDeployment } from '../../../src/cli/describe/groups.ts'
+import { describeModel } from '../../../src/cli/describe/model.ts'
 import type { Client } from '../../../src/rpc/messages.ts'
 import { atBits, llama3b } from '../planner/models.ts'
 import { aDeployment, aModelOf } from '../planner/objects.ts'

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { printPlan } from '../../../src/cli/planprint.ts'
+import { printPlan } from '../../../src/cli/plan/print.ts'
 import type { PlanItem } from '../../../src/planner/report.ts'
 
 const placed: PlanItem = {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { GrowingTable, formatTable } from '../../../src/cli/table.ts'
+import { GrowingTable, formatTable } from '../../../src/cli/printers/table.ts'
 
 test('columns are as wide as their widest cell, and no line ends in blanks', () => {
   expect(

@@ -1,7 +1,7 @@
 /** One question to the gateway: the answer streams to stdout as it comes, its speed is told on stderr. */
-import { OpError, messageOf } from '../lib/errors.ts'
-import type { Cli } from './context.ts'
-import { CliError } from './context.ts'
+import { OpError, messageOf } from '../../lib/errors.ts'
+import type { Cli } from '../context.ts'
+import { CliError } from '../context.ts'
 
 export interface Turn {
   readonly role: 'system' | 'user' | 'assistant'

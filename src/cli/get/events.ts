@@ -1,13 +1,15 @@
 /** `mctl events`: what happened, oldest first, of all or of one object. */
-import type { MctlObject } from '../api/meta.ts'
-import { DEFAULT_NAMESPACE } from '../api/meta.ts'
-import type { Event } from '../api/records.ts'
-import type { ListReply } from '../rpc/messages.ts'
-import type { Cli } from './context.ts'
-import { CliError, withClient } from './context.ts'
+import type { MctlObject } from '../../api/meta.ts'
+import { DEFAULT_NAMESPACE } from '../../api/meta.ts'
+import type { Event } from '../../api/records.ts'
+import type { ListReply } from '../../rpc/messages.ts'
+import type { Define } from '../commandform.ts'
+import { examples, namespaceOption, serverOption } from '../commandform.ts'
+import type { Cli } from '../context.ts'
+import { CliError, withClient } from '../context.ts'
 import { byTime, selectionOf, viewOf } from './get.ts'
-import { formatTable } from './table.ts'
-import { targetsOf } from './targets.ts'
+import { formatTable } from '../printers/table.ts'
+import { targetsOf } from '../targets.ts'
 import { watch } from './watch.ts'
 
 export interface EventsFlags {
@@ -18,6 +20,19 @@ export interface EventsFlags {
   readonly types?: string
   readonly watch?: boolean
   readonly headers?: boolean
+}
+
+export const defineEvents: Define = (command, cli, done) => {
+  command
+    .addOption(serverOption())
+    .addOption(namespaceOption())
+    .option('-A, --all-namespaces', 'of every namespace')
+    .option('--for <type/name>', 'only of this object')
+    .option('--types <Normal,Warning>', 'only of these types')
+    .option('-w, --watch', 'go on with each new event')
+    .option('--no-headers', 'without the header line')
+    .addHelpText('after', examples('mctl events --for md/smollm2-pipeline', 'mctl events --types Warning'))
+    .action(async (flags: EventsFlags) => done(await events(cli, flags)))
 }
 
 export async function events(cli: Cli, flags: EventsFlags): Promise<number> {

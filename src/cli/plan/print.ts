@@ -1,8 +1,8 @@
 /** A plan as a person reads it: the table first, then why, then what was not chosen and what would help. */
-import { formatBytes } from '../lib/quantity.ts'
-import type { PlanItem, PlanReport } from '../planner/report.ts'
-import type { Terminal } from './context.ts'
-import { formatTable } from './table.ts'
+import { formatBytes } from '../../lib/quantity.ts'
+import type { PlanItem, PlanReport } from '../../planner/report.ts'
+import type { Terminal } from '../context.ts'
+import { formatTable } from '../printers/table.ts'
 
 const header = ['NAME', 'REPLICA', 'STRATEGY', 'RANK', 'NODE', 'LAYERS', 'NEED', 'ALLOCATABLE', 'TOKENS/S']
 const wideHeader = [...header.slice(0, 7), 'WEIGHTS', 'KV', 'RUNTIME', 'ALLOCATABLE', 'GPU BUSY', 'TOKENS/S']

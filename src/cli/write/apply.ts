@@ -1,17 +1,19 @@
 /** `mctl apply -f`: says what is wanted. Everything is read and checked first; one bad file changes nothing. */
-import type { KindName } from '../api/kinds.ts'
-import { kinds, qualifiedName } from '../api/kinds.ts'
-import type { Manifest } from '../api/meta.ts'
-import { DEFAULT_NAMESPACE } from '../api/meta.ts'
-import type { LocatedManifest } from '../api/yaml.ts'
-import { isOpError } from '../lib/errors.ts'
-import type { Client, WriteReply } from '../rpc/messages.ts'
-import type { Cli } from './context.ts'
-import { CliError, withClient } from './context.ts'
-import { Failures } from './errors.ts'
-import { readManifests, readValidManifests } from './files.ts'
-import { render, withoutManagers } from './render.ts'
-import { wait } from './wait.ts'
+import type { KindName } from '../../api/kinds.ts'
+import { kinds, qualifiedName } from '../../api/kinds.ts'
+import type { Manifest } from '../../api/meta.ts'
+import { DEFAULT_NAMESPACE } from '../../api/meta.ts'
+import type { LocatedManifest } from '../../api/yaml.ts'
+import { isOpError } from '../../lib/errors.ts'
+import type { Client, WriteReply } from '../../rpc/messages.ts'
+import type { Define } from '../commandform.ts'
+import { examples, fileOption, namespaceOption, serverOption } from '../commandform.ts'
+import type { Cli } from '../context.ts'
+import { CliError, withClient } from '../context.ts'
+import { Failures } from '../errors.ts'
+import { readManifests, readValidManifests } from '../files.ts'
+import { render, withoutManagers } from '../printers/render.ts'
+import { wait } from '../follow/wait.ts'
 
 export interface ApplyFlags {
   readonly server?: string
@@ -36,6 +38,32 @@ const validations: Readonly<Record<string, FieldValidation>> = {
   warn: 'Warn',
   ignore: 'Ignore',
   false: 'Ignore',
+}
+
+export const defineApply: Define = (command, cli, done) => {
+  command
+    .argument('[words...]')
+    .usage('-f FILE [options]')
+    .addOption(serverOption())
+    .addOption(fileOption())
+    .addOption(namespaceOption())
+    .option('-R, --recursive', 'also the folders below')
+    .option('--dry-run <none|client|server>', 'only say what would happen', 'none')
+    .option('--server-side', 'always on: mctl applies on the server')
+    .option('--force-conflicts', 'take over fields that another manager owns')
+    .option('--field-manager <name>', 'who owns the fields', 'mctl')
+    .option('--validate <strict|warn|ignore>', 'unknown fields are errors, told, or left out in silence', 'strict')
+    .option('-o, --output <format>', 'name, json or yaml')
+    .option('--wait', 'until every ModelDeployment is Ready')
+    .option('--timeout <duration>', 'for --wait', '10m')
+    .addHelpText(
+      'after',
+      examples(
+        'mctl apply -f manifests/demo/pipeline.yaml --dry-run=server',
+        'mctl apply -f manifests/demo/pipeline.yaml --wait',
+      ),
+    )
+    .action(async (words: string[], flags: ApplyFlags) => done(await apply(cli, words, flags)))
 }
 
 export async function apply(cli: Cli, words: readonly string[], flags: ApplyFlags): Promise<number> {

@@ -1,28 +1,42 @@
 /** `mctl describe TYPE NAME`: one object told whole: what it is, why it stands as it does, and what happened to it. */
-import type { KindName } from '../api/kinds.ts'
-import { kinds } from '../api/kinds.ts'
-import type { Condition, MctlObject } from '../api/meta.ts'
-import { DEFAULT_NAMESPACE } from '../api/meta.ts'
-import { isOpError } from '../lib/errors.ts'
-import type { Client } from '../rpc/messages.ts'
-import type { Cli } from './context.ts'
-import { CliError, withClient } from './context.ts'
-import { describeDeployment, describeGroup, describeShard } from './describegroups.ts'
-import { describeModel } from './describemodel.ts'
-import { describeNode } from './describenode.ts'
-import type { Block, Entry } from './describetext.ts'
-import { clauses, fields, listing, renderBlocks, section } from './describetext.ts'
-import { Failures } from './errors.ts'
-import { eventTable } from './events.ts'
-import { render } from './render.ts'
-import type { Target } from './targets.ts'
-import { refOf, targetsOf } from './targets.ts'
+import type { KindName } from '../../api/kinds.ts'
+import { kinds } from '../../api/kinds.ts'
+import type { Condition, MctlObject } from '../../api/meta.ts'
+import { DEFAULT_NAMESPACE } from '../../api/meta.ts'
+import { isOpError } from '../../lib/errors.ts'
+import type { Client } from '../../rpc/messages.ts'
+import type { Define } from '../commandform.ts'
+import { examples, namespaceOption, serverOption } from '../commandform.ts'
+import type { Cli } from '../context.ts'
+import { CliError, withClient } from '../context.ts'
+import { describeDeployment, describeGroup, describeShard } from './groups.ts'
+import { describeModel } from './model.ts'
+import { describeNode } from './node.ts'
+import type { Block, Entry } from './text.ts'
+import { clauses, fields, listing, renderBlocks, section } from './text.ts'
+import { Failures } from '../errors.ts'
+import { eventTable } from '../get/events.ts'
+import { render } from '../printers/render.ts'
+import type { Target } from '../targets.ts'
+import { refOf, targetsOf } from '../targets.ts'
 
 export interface DescribeFlags {
   readonly server?: string
   readonly namespace?: string
   readonly selector?: string
   readonly showEvents?: boolean
+}
+
+export const defineDescribe: Define = (command, cli, done) => {
+  command
+    .argument('[words...]')
+    .usage('(TYPE [NAME...] | TYPE/NAME...) [options]')
+    .addOption(serverOption())
+    .addOption(namespaceOption())
+    .option('-l, --selector <labels>', 'only objects with these labels')
+    .option('--no-show-events', 'without the events')
+    .addHelpText('after', examples('mctl describe node mini-1', 'mctl describe md/smollm2-pipeline'))
+    .action(async (words: string[], flags: DescribeFlags) => done(await describe(cli, words, flags)))
 }
 
 export async function describe(cli: Cli, words: readonly string[], flags: DescribeFlags): Promise<number> {

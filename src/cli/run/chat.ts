@@ -1,10 +1,12 @@
 /** `mctl chat MODEL [PROMPT]`: a conversation through the gateway, streamed, with tokens per second at the end. */
-import { messageOf } from '../lib/errors.ts'
+import { messageOf } from '../../lib/errors.ts'
 import type { Turn } from './ask.ts'
 import { ask } from './ask.ts'
-import type { Cli } from './context.ts'
-import { CliError, withClient } from './context.ts'
-import { failureOf, tell } from './errors.ts'
+import type { Define } from '../commandform.ts'
+import { examples, serverOption } from '../commandform.ts'
+import type { Cli } from '../context.ts'
+import { CliError, withClient } from '../context.ts'
+import { failureOf, tell } from '../errors.ts'
 
 export interface ChatFlags {
   readonly server?: string
@@ -12,6 +14,21 @@ export interface ChatFlags {
   readonly system?: string
   readonly maxTokens?: string
   readonly temperature?: string
+}
+
+export const defineChat: Define = (command, cli, done) => {
+  command
+    .argument('<model>')
+    .argument('[prompt]')
+    .addOption(serverOption())
+    .option('--gateway <address>', 'address of the gateway (default: the one that the server names)')
+    .option('--system <text>', 'system message')
+    .option('--max-tokens <n>', 'at most so many tokens out')
+    .option('--temperature <t>', '0: always the most likely token')
+    .addHelpText('after', examples('mctl chat smollm2 "What is the capital of France?"'))
+    .action(async (model: string, prompt: string | undefined, flags: ChatFlags) =>
+      done(await chat(cli, model, prompt, flags)),
+    )
 }
 
 export async function chat(cli: Cli, model: string, prompt: string | undefined, flags: ChatFlags): Promise<number> {

@@ -1,13 +1,15 @@
 /** `mctl logs`: the engine's log of a shard, or of every shard of a group or deployment, over the agent's session. */
-import type { Shard } from '../api/shard.ts'
-import type { Client } from '../rpc/messages.ts'
-import { kinds } from '../api/kinds.ts'
-import { isOpError } from '../lib/errors.ts'
-import type { Cli } from './context.ts'
-import { CliError, withClient } from './context.ts'
-import { Failures } from './errors.ts'
-import type { Target } from './targets.ts'
-import { refOf, targetsOf } from './targets.ts'
+import type { Shard } from '../../api/shard.ts'
+import type { Client } from '../../rpc/messages.ts'
+import { kinds } from '../../api/kinds.ts'
+import { isOpError } from '../../lib/errors.ts'
+import type { Define } from '../commandform.ts'
+import { examples, namespaceOption, serverOption } from '../commandform.ts'
+import type { Cli } from '../context.ts'
+import { CliError, withClient } from '../context.ts'
+import { Failures } from '../errors.ts'
+import type { Target } from '../targets.ts'
+import { refOf, targetsOf } from '../targets.ts'
 
 export interface LogsFlags {
   readonly server?: string
@@ -16,6 +18,20 @@ export interface LogsFlags {
   readonly tail?: string
   readonly previous?: boolean
   readonly prefix?: boolean
+}
+
+export const defineLogs: Define = (command, cli, done) => {
+  command
+    .argument('[words...]')
+    .usage('(SHARD | TYPE/NAME) [options]')
+    .addOption(serverOption())
+    .addOption(namespaceOption())
+    .option('-f, --follow', 'go on with each new line')
+    .option('--tail <lines>', 'only so many lines from the end')
+    .option('-p, --previous', 'of the run before this one')
+    .option('--prefix', 'begin each line with its shard')
+    .addHelpText('after', examples('mctl logs smollm2-pipeline-0-e1-0 --tail 20', 'mctl logs md/smollm2-pipeline -f'))
+    .action(async (words: string[], flags: LogsFlags) => done(await logs(cli, words, flags)))
 }
 
 export async function logs(cli: Cli, words: readonly string[], flags: LogsFlags): Promise<number> {

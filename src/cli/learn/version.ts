@@ -1,12 +1,23 @@
 /** `mctl version`: this program's version and the server's. */
-import type { Cli } from './context.ts'
-import { CliError, withClient } from './context.ts'
-import { render } from './render.ts'
+import type { Define } from '../commandform.ts'
+import { examples, serverOption } from '../commandform.ts'
+import type { Cli } from '../context.ts'
+import { CliError, withClient } from '../context.ts'
+import { render } from '../printers/render.ts'
 
 export interface VersionFlags {
   readonly server?: string
   readonly client?: boolean
   readonly output?: string
+}
+
+export const defineVersion: Define = (command, cli, done) => {
+  command
+    .addOption(serverOption())
+    .option('--client', 'only of this program')
+    .option('-o, --output <format>', 'json or yaml')
+    .addHelpText('after', examples('mctl version', 'mctl version --client -o json'))
+    .action(async (flags: VersionFlags) => done(await version(cli, flags)))
 }
 
 export async function version(cli: Cli, flags: VersionFlags): Promise<number> {

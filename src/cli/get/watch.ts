@@ -1,15 +1,15 @@
 /** `mctl get -w`: the list as a table, then a line for each change, until SIGINT. */
-import type { MctlObject } from '../api/meta.ts'
-import { isOpError } from '../lib/errors.ts'
-import type { Client, TableColumn, TableRow, WatchEvent } from '../rpc/messages.ts'
-import type { Cli } from './context.ts'
-import { CliError } from './context.ts'
+import type { MctlObject } from '../../api/meta.ts'
+import { isOpError } from '../../lib/errors.ts'
+import type { Client, TableColumn, TableRow, WatchEvent } from '../../rpc/messages.ts'
+import type { Cli } from '../context.ts'
+import { CliError } from '../context.ts'
 import type { GetFlags } from './get.ts'
 import { byTime, isTable, nameOf, selectionOf, viewOf } from './get.ts'
-import { render, withoutManagers } from './render.ts'
-import { GrowingTable } from './table.ts'
-import type { Target } from './targets.ts'
-import { refOf } from './targets.ts'
+import { render, withoutManagers } from '../printers/render.ts'
+import { GrowingTable } from '../printers/table.ts'
+import type { Target } from '../targets.ts'
+import { refOf } from '../targets.ts'
 
 type Change = Extract<WatchEvent, { object: MctlObject }>
 

@@ -1,15 +1,17 @@
 /** `mctl wait --for=condition=Ready md/x`: until it holds, or the timeout. A condition of an older generation does not count. */
-import { kinds, qualifiedName } from '../api/kinds.ts'
-import type { Condition, MctlObject } from '../api/meta.ts'
-import { sleep } from '../lib/clock.ts'
-import { OpError, isOpError } from '../lib/errors.ts'
-import type { Client, ObjectRef } from '../rpc/messages.ts'
-import type { Cli } from './context.ts'
-import { CliError, withClient } from './context.ts'
-import { parseDurationMs } from './durations.ts'
-import { clauses } from './describetext.ts'
-import { Failures } from './errors.ts'
-import { refsOf } from './targets.ts'
+import { kinds, qualifiedName } from '../../api/kinds.ts'
+import type { Condition, MctlObject } from '../../api/meta.ts'
+import { sleep } from '../../lib/clock.ts'
+import { OpError, isOpError } from '../../lib/errors.ts'
+import type { Client, ObjectRef } from '../../rpc/messages.ts'
+import type { Define } from '../commandform.ts'
+import { examples, namespaceOption, serverOption } from '../commandform.ts'
+import type { Cli } from '../context.ts'
+import { CliError, withClient } from '../context.ts'
+import { parseDurationMs } from '../durations.ts'
+import { clauses } from '../describe/text.ts'
+import { Failures } from '../errors.ts'
+import { refsOf } from '../targets.ts'
 
 export interface WaitFlags {
   readonly server?: string
@@ -31,6 +33,23 @@ const POLL_MS = 200
 const WEEK_MS = 7 * 86_400_000
 
 /** All of them share one timeout; those that do not make it are told one by one. */
+export const defineWait: Define = (command, cli, done) => {
+  command
+    .argument('[words...]')
+    .usage('(TYPE NAME... | TYPE/NAME... | TYPE --all) --for=WHAT [options]')
+    .addOption(serverOption())
+    .addOption(namespaceOption())
+    .option('--for <what>', 'condition=NAME[=VALUE], delete or create')
+    .option('--timeout <duration>', '0: look once; negative: a week', '30s')
+    .option('--all', 'all objects of the type')
+    .option('-l, --selector <labels>', 'only objects with these labels')
+    .addHelpText(
+      'after',
+      examples('mctl wait md/smollm2-pipeline --for=condition=Ready --timeout=5m', 'mctl wait md --all --for=delete'),
+    )
+    .action(async (words: string[], flags: WaitFlags) => done(await wait(cli, words, flags)))
+}
+
 export async function wait(cli: Cli, words: readonly string[], flags: WaitFlags): Promise<number> {
   const awaited = parseFor(flags.for)
   const timeoutMs = parseDurationMs(flags.timeout ?? '30s')

@@ -1,14 +1,16 @@
 /** `mctl delete`: by name or by file; by default it ends only when the processes behind the objects are gone. */
-import { kinds, qualifiedName } from '../api/kinds.ts'
-import { sleep } from '../lib/clock.ts'
-import { OpError, isOpError } from '../lib/errors.ts'
-import type { Client, DeleteRequest, ObjectRef } from '../rpc/messages.ts'
-import type { Cli } from './context.ts'
-import { CliError, withClient } from './context.ts'
-import { parseDurationMs } from './durations.ts'
-import { Failures } from './errors.ts'
-import { readManifests } from './files.ts'
-import { kindOf, refOf, refsOf } from './targets.ts'
+import { kinds, qualifiedName } from '../../api/kinds.ts'
+import { sleep } from '../../lib/clock.ts'
+import { OpError, isOpError } from '../../lib/errors.ts'
+import type { Client, DeleteRequest, ObjectRef } from '../../rpc/messages.ts'
+import type { Define } from '../commandform.ts'
+import { examples, fileOption, namespaceOption, serverOption } from '../commandform.ts'
+import type { Cli } from '../context.ts'
+import { CliError, withClient } from '../context.ts'
+import { parseDurationMs } from '../durations.ts'
+import { Failures } from '../errors.ts'
+import { readManifests } from '../files.ts'
+import { kindOf, refOf, refsOf } from '../targets.ts'
 
 export interface DeleteFlags {
   readonly server?: string
@@ -37,6 +39,29 @@ interface Leaving {
 const POLL_MS = 100
 const TELL_AFTER_MS = 1000
 const cascades = { background: 'Background', foreground: 'Foreground', orphan: 'Orphan' } as const
+
+export const defineDelete: Define = (command, cli, done) => {
+  command
+    .argument('[words...]')
+    .usage('(TYPE NAME... | TYPE/NAME... | TYPE --all | -f FILE) [options]')
+    .addOption(serverOption())
+    .addOption(fileOption())
+    .addOption(namespaceOption())
+    .option('-R, --recursive', 'also the folders below')
+    .option('--all', 'all objects of the type')
+    .option('-l, --selector <labels>', 'only objects with these labels, e.g. team=a')
+    .option('--no-wait', 'return at once')
+    .option('--timeout <duration>', 'how long to wait; 0: as long as it takes', '0')
+    .option('--cascade <background|foreground|orphan>', 'what becomes of the objects below', 'background')
+    .option('--ignore-not-found', 'a missing object is no error')
+    .option('--dry-run <none|server>', 'only say what would happen', 'none')
+    .option('-o, --output <format>', 'name')
+    .addHelpText(
+      'after',
+      examples('mctl delete md/smollm2-pipeline', 'mctl delete -f manifests/demo/pipeline.yaml --ignore-not-found'),
+    )
+    .action(async (words: string[], flags: DeleteFlags) => done(await deleteObjects(cli, words, flags)))
+}
 
 export async function deleteObjects(cli: Cli, words: readonly string[], flags: DeleteFlags): Promise<number> {
   const options = optionsOf(flags)

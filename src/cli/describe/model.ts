@@ -1,9 +1,9 @@
 /** `mctl describe model`: the shape that plans are made with, and where it is from. */
-import type { MctlObject } from '../api/meta.ts'
-import type { Model } from '../api/model.ts'
-import { formatBytes } from '../lib/quantity.ts'
-import type { Block, Entry } from './describetext.ts'
-import { fields, section } from './describetext.ts'
+import type { MctlObject } from '../../api/meta.ts'
+import type { Model } from '../../api/model.ts'
+import { formatBytes } from '../../lib/quantity.ts'
+import type { Block, Entry } from './text.ts'
+import { fields, section } from './text.ts'
 
 export function describeModel(object: MctlObject): readonly Block[] {
   const { spec, status } = object as Model

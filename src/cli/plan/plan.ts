@@ -1,16 +1,19 @@
 /** `mctl plan -f FILE`: would it fit, where, how fast, and why not otherwise; nothing is written, with --nodes no server is asked. */
-import { applyDefaults } from '../api/default.ts'
-import type { Model } from '../api/model.ts'
-import type { ModelDeployment } from '../api/modeldeployment.ts'
-import type { Node } from '../api/node.ts'
-import type { Manifest } from '../api/meta.ts'
-import type { PlanReport } from '../planner/report.ts'
-import { planReport } from '../planner/report.ts'
-import type { Cli } from './context.ts'
-import { CliError, withClient } from './context.ts'
-import { readValidManifests } from './files.ts'
-import { render } from './render.ts'
-import { printPlan } from './planprint.ts'
+import { applyDefaults } from '../../api/default.ts'
+import type { Model } from '../../api/model.ts'
+import type { ModelDeployment } from '../../api/modeldeployment.ts'
+import type { Node } from '../../api/node.ts'
+import type { Manifest } from '../../api/meta.ts'
+import type { PlanReport } from '../../planner/report.ts'
+import { planReport } from '../../planner/report.ts'
+import { Option } from 'commander'
+import type { Define } from '../commandform.ts'
+import { collect, examples, fileOption, serverOption } from '../commandform.ts'
+import type { Cli } from '../context.ts'
+import { CliError, withClient } from '../context.ts'
+import { readValidManifests } from '../files.ts'
+import { render } from '../printers/render.ts'
+import { printPlan } from './print.ts'
 
 export interface PlanFlags {
   readonly server?: string
@@ -19,6 +22,23 @@ export interface PlanFlags {
   readonly independent?: boolean
   readonly recursive?: boolean
   readonly output?: string
+}
+
+export const definePlan: Define = (command, cli, done) => {
+  command
+    .addOption(serverOption())
+    .addOption(fileOption())
+    .addOption(
+      new Option('--nodes <path>', 'plan offline on the Nodes of this file; no server is asked').argParser(collect),
+    )
+    .option('-R, --recursive', 'also the folders below')
+    .option('--independent', 'plan each deployment as if it were alone')
+    .option('-o, --output <format>', 'wide, json or yaml')
+    .addHelpText(
+      'after',
+      examples('mctl plan -f manifests/experiments/qwen-32b.yaml --nodes manifests/experiments/nodes.yaml'),
+    )
+    .action(async (flags: PlanFlags) => done(await plan(cli, flags)))
 }
 
 export async function plan(cli: Cli, flags: PlanFlags): Promise<number> {

@@ -1,6 +1,6 @@
 /** Objects as text for scripts: YAML or JSON. */
 import { stringify } from 'yaml'
-import type { MctlObject } from '../api/meta.ts'
+import type { MctlObject } from '../../api/meta.ts'
 
 export const render = (value: unknown, output: string): string =>
   output === 'json'

@@ -1,19 +1,21 @@
 /** `mctl get`: tables that the server renders, or the objects themselves; `-w` goes on with each change. */
-import type { KindName } from '../api/kinds.ts'
-import { kinds, qualifiedName } from '../api/kinds.ts'
-import type { MctlObject } from '../api/meta.ts'
-import { DEFAULT_NAMESPACE } from '../api/meta.ts'
-import type { Event } from '../api/records.ts'
-import { isOpError } from '../lib/errors.ts'
-import type { Client, ListReply, Selection, TableColumn, TableRow } from '../rpc/messages.ts'
-import type { Cli } from './context.ts'
-import { CliError, withClient } from './context.ts'
-import type { Failure } from './errors.ts'
-import { failureOf, tell } from './errors.ts'
-import { render, withoutManagers } from './render.ts'
-import { formatTable } from './table.ts'
-import type { Target } from './targets.ts'
-import { refOf, targetsOf } from './targets.ts'
+import type { KindName } from '../../api/kinds.ts'
+import { kinds, qualifiedName } from '../../api/kinds.ts'
+import type { MctlObject } from '../../api/meta.ts'
+import { DEFAULT_NAMESPACE } from '../../api/meta.ts'
+import type { Event } from '../../api/records.ts'
+import { isOpError } from '../../lib/errors.ts'
+import type { Client, ListReply, Selection, TableColumn, TableRow } from '../../rpc/messages.ts'
+import type { Define } from '../commandform.ts'
+import { examples, namespaceOption, serverOption } from '../commandform.ts'
+import type { Cli } from '../context.ts'
+import { CliError, withClient } from '../context.ts'
+import type { Failure } from '../errors.ts'
+import { failureOf, tell } from '../errors.ts'
+import { render, withoutManagers } from '../printers/render.ts'
+import { formatTable } from '../printers/table.ts'
+import type { Target } from '../targets.ts'
+import { refOf, targetsOf } from '../targets.ts'
 import { watch } from './watch.ts'
 
 export interface GetFlags {
@@ -30,6 +32,27 @@ export interface GetFlags {
 }
 
 const formats = ['wide', 'yaml', 'json', 'name']
+
+export const defineGet: Define = (command, cli, done) => {
+  command
+    .argument('[types...]')
+    .usage('(TYPE[,TYPE] [NAME...] | TYPE/NAME...) [options]')
+    .addOption(serverOption())
+    .addOption(namespaceOption())
+    .option('-A, --all-namespaces', 'of every namespace')
+    .option('-o, --output <format>', 'wide, yaml, json or name')
+    .option('-w, --watch', 'go on with each change')
+    .option('-l, --selector <labels>', 'only objects with these labels, e.g. chip=m4')
+    .option('--field-selector <fields>', 'only objects with these fields, e.g. spec.nodeName=mini-1')
+    .option('--no-headers', 'without the header line')
+    .option('--ignore-not-found', 'a missing object is no error')
+    .option('--show-managed-fields', 'also who owns which field, with -o yaml or json')
+    .addHelpText(
+      'after',
+      examples('mctl get nodes', 'mctl get md,sg,shards -o wide', 'mctl get md/smollm2-pipeline -o yaml'),
+    )
+    .action(async (words: string[], flags: GetFlags) => done(await get(cli, words, flags)))
+}
 
 export async function get(cli: Cli, words: readonly string[], flags: GetFlags): Promise<number> {
   if (flags.output !== undefined && !formats.includes(flags.output))

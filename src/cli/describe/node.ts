@@ -1,15 +1,15 @@
 /** `mctl describe node`: what the Mac is, its memory term by term, and who has bound which part of it. */
-import { allocatableBytes, defaultGpuMemoryBytes, systemReserveBytes } from '../api/hardware.ts'
-import type { MctlObject } from '../api/meta.ts'
-import type { Node } from '../api/node.ts'
-import type { Shard } from '../api/shard.ts'
-import type { ShardGroup } from '../api/shardgroup.ts'
-import { formatBytes, parseBytes } from '../lib/quantity.ts'
-import { claims } from '../planner/ledger.ts'
-import type { Client } from '../rpc/messages.ts'
-import type { Block } from './describetext.ts'
-import { fields, listing, section } from './describetext.ts'
-import { formatTable } from './table.ts'
+import { allocatableBytes, defaultGpuMemoryBytes, systemReserveBytes } from '../../api/hardware.ts'
+import type { MctlObject } from '../../api/meta.ts'
+import type { Node } from '../../api/node.ts'
+import type { Shard } from '../../api/shard.ts'
+import type { ShardGroup } from '../../api/shardgroup.ts'
+import { formatBytes, parseBytes } from '../../lib/quantity.ts'
+import { claims } from '../../planner/ledger.ts'
+import type { Client } from '../../rpc/messages.ts'
+import type { Block } from './text.ts'
+import { fields, listing, section } from './text.ts'
+import { formatTable } from '../printers/table.ts'
 
 export async function describeNode(client: Client, object: MctlObject): Promise<readonly Block[]> {
   const node = object as Node

@@ -1,5 +1,5 @@
 /** The shapes that `mctl describe` is written in: labelled values, tables and lists, all values in one column. */
-import { formatTable } from './table.ts'
+import { formatTable } from '../printers/table.ts'
 
 export type Entry = readonly [label: string, value: string]
 

@@ -1,0 +1,70 @@
+/**
+ * Every command: its name, what it is for, and the file that defines it, one line each. Only the file of the command
+ * that was called is loaded: a command line is as quick as what it loads.
+ */
+import type { Define } from './commandform.ts'
+
+export interface CatalogEntry {
+  readonly name: string
+  readonly summary: string
+  readonly load: () => Promise<Define>
+}
+
+const entry = (name: string, summary: string, load: () => Promise<Define>): CatalogEntry => ({ name, summary, load })
+
+export const catalog: readonly CatalogEntry[] = [
+  entry('apply', 'Make the cluster as the manifests say.', async () => (await import('./write/apply.ts')).defineApply),
+  entry(
+    'delete',
+    'Delete objects; ends when the processes behind them are gone.',
+    async () => (await import('./write/delete.ts')).defineDelete,
+  ),
+  entry(
+    'plan',
+    'Would it fit, where, how fast, and why not otherwise. Nothing is written.',
+    async () => (await import('./plan/plan.ts')).definePlan,
+  ),
+  entry(
+    'get',
+    'List objects: TYPE [NAME…], TYPE/NAME… or TYPE,TYPE.',
+    async () => (await import('./get/get.ts')).defineGet,
+  ),
+  entry(
+    'describe',
+    'Tell objects whole, with their events: TYPE [NAME…] or TYPE/NAME…; a name may be cut short.',
+    async () => (await import('./describe/describe.ts')).defineDescribe,
+  ),
+  entry(
+    'logs',
+    'The engine log of a shard, or of all shards of a group or deployment.',
+    async () => (await import('./follow/logs.ts')).defineLogs,
+  ),
+  entry('wait', 'Wait until a condition holds.', async () => (await import('./follow/wait.ts')).defineWait),
+  entry('events', 'What happened.', async () => (await import('./get/events.ts')).defineEvents),
+  entry(
+    'chat',
+    'Talk with a model through the gateway; tokens per second at the end.',
+    async () => (await import('./run/chat.ts')).defineChat,
+  ),
+  entry(
+    'version',
+    'Versions of this program and of the server.',
+    async () => (await import('./learn/version.ts')).defineVersion,
+  ),
+  entry(
+    'server',
+    'Run the control plane, with a gateway beside it.',
+    async () => (await import('./run/server.ts')).defineServer,
+  ),
+  entry('gateway', 'Run an OpenAI gateway of its own.', async () => (await import('./run/gateway.ts')).defineGateway),
+  entry(
+    'agent',
+    'Run the agent of this Mac. SIGTERM leaves its shards running.',
+    async () => (await import('./run/agent.ts')).defineAgent,
+  ),
+  entry(
+    'dev',
+    'Run a server and agents on this machine; prints "ready" when every node is Ready. Ctrl-C stops everything.',
+    async () => (await import('./run/dev.ts')).defineDev,
+  ),
+]

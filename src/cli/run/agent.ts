@@ -1,0 +1,51 @@
+/** `mctl agent`: the flags of a Mac's agent, for the starter that `bin` made. */
+import type { Define } from '../commandform.ts'
+import { examples, serverOption } from '../commandform.ts'
+import type { AgentFlags } from '../context.ts'
+import { serverAddress } from '../context.ts'
+import { positiveInteger } from '../flags.ts'
+
+export const defineAgent: Define = (command, cli, done) => {
+  command
+    .addOption(serverOption())
+    .option('--name <name>', 'name of the node (default: the host name)')
+    .option(
+      '--data-dir <dir>',
+      "where the agent keeps its state (default: $MCTL_DATA_DIR, else under the user's data folder)",
+    )
+    .option(
+      '--models-dir <dir>',
+      "folder with the model folders (default: $MCTL_MODELS_DIR, else under the user's data folder)",
+    )
+    .option('--port-range <a-b>', 'ports for doors and rings, outside the ephemeral range')
+    .option(
+      '--simulate <spec>',
+      'report other figures, e.g. "chip=Apple M4,memory=16Gi,gpuCores=10"; engines stay real',
+    )
+    .option('--share <n>', 'report one n-th of the machine')
+    .addHelpText(
+      'after',
+      examples(
+        'mctl agent --name mini-1',
+        'mctl agent --name lab-1 --simulate "chip=Apple M4,memory=16Gi,gpuCores=10"',
+      ),
+    )
+    .action(
+      async (
+        flags: Partial<
+          Record<'server' | 'name' | 'dataDir' | 'modelsDir' | 'portRange' | 'simulate' | 'share', string>
+        >,
+      ) => {
+        const options: AgentFlags = {
+          server: serverAddress(cli, flags.server),
+          name: flags.name,
+          dataDir: flags.dataDir,
+          modelsDir: flags.modelsDir,
+          portRange: flags.portRange,
+          simulate: flags.simulate,
+          share: flags.share === undefined ? undefined : positiveInteger('--share', flags.share),
+        }
+        done(await cli.starters.agent(options))
+      },
+    )
+}
