@@ -1,4 +1,4 @@
-/** Which folder of this node a shard's model is: its source must be here, whole, and of the digest that was planned with. */
+/** Which folder (or GGUF file) of this node a shard's model is: its source must be here, whole, and of the digest that was planned with. */
 import type { Shard } from '../src/api/shard.ts'
 import type { LocalModel } from './models.ts'
 
@@ -18,7 +18,7 @@ export function findModel(shard: Shard, models: readonly LocalModel[] | undefine
       kind: 'Refused',
       reason: 'ModelNotPresent',
       message: source.startsWith('file:')
-        ? `${source} is not in the models folder of this node: put a folder ${source.slice(5)} with config.json and safetensors there`
+        ? `${source} is not in the models folder of this node: put ${source.slice(5)} there, a folder with config.json and safetensors or with GGUF, or a GGUF file`
         : `this node holds no files of ${source}, and this agent fetches no models: put them into its models folder and deploy file:NAME`,
     }
   if (model.state === 'Fetching') return { kind: 'Unknown' }

@@ -1,10 +1,10 @@
 /**
- * Models on disk: the folders of `--models-dir` that hold a config.json and safetensors, each with a digest over its
- * files and its shape. Hashing is streamed, one file after the other, and remembered by path, size and time of change.
+ * Models on disk: what of `--models-dir` is a model (modelfolder.ts), each with a digest over its files and its shape.
+ * Hashing is streamed, one file after the other, and remembered by path, size and time of change.
  */
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdir, open, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
+import { mkdir, open, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { ModelShape } from '../src/api/model.ts'
 import type { ModelFiles } from '../src/api/modelfiles/files.ts'
@@ -14,10 +14,12 @@ import { every } from '../src/lib/clock.ts'
 import { messageOf } from '../src/lib/errors.ts'
 import type { Logger } from '../src/lib/log.ts'
 import { fetchedModels } from './fetch/shelf.ts'
+import type { FoundFile, FoundModel } from './modelfolder.ts'
+import { findModels, incompleteness } from './modelfolder.ts'
 
 /** One model that this machine holds, whole or not. */
 export interface LocalModel extends NodeModel {
-  /** Absolute folder. */
+  /** Absolute: the folder of the model, or its one GGUF file (of several, the first). */
   readonly dir: string
   readonly shape?: ModelShape
   /** What is wrong with a Corrupt one, or with a shape that cannot be read. */
@@ -47,15 +49,6 @@ export interface DiskShelfOptions {
   readonly log: Logger
   readonly rescanMs?: number
 }
-
-interface FoundFile {
-  readonly name: string
-  readonly sizeBytes: number
-  readonly mtimeMs: number
-}
-
-/** Files whose bytes decide what a model says: weights, configuration, tokenizer and templates. */
-const counted = /\.(json|safetensors|model|txt|jinja|gguf|tiktoken)$/
 
 /** The shelf over a real folder, scanned at start and every 30 s; a missing folder holds no models. */
 export class DiskShelf implements ModelShelf {
@@ -100,10 +93,9 @@ export class DiskShelf implements ModelShelf {
     this.#digests ??= await readDigests(this.#options.cacheFile)
     const models: LocalModel[] = []
     const used = new Set<string>()
-    for (const name of await folders(this.#options.modelsDir)) {
+    for (const found of await findModels(this.#options.modelsDir)) {
       if (signal?.aborted) return
-      const model = await this.#look(name, used, signal)
-      if (model !== undefined) models.push(model)
+      models.push(await this.#look(found, used, signal))
     }
     models.push(...(await fetchedModels(this.#options.modelsDir)))
     if (signal?.aborted) return
@@ -115,18 +107,17 @@ export class DiskShelf implements ModelShelf {
     for (const listener of this.#listeners) listener()
   }
 
-  async #look(name: string, used: Set<string>, signal: AbortSignal | undefined): Promise<LocalModel | undefined> {
-    const dir = join(this.#options.modelsDir, name)
-    const files = await modelFiles(dir)
-    if (files === undefined) return undefined
-    const base = { source: `file:${name}`, dir, sizeBytes: files.reduce((sum, f) => sum + f.sizeBytes, 0) }
-    const missing = await missingShard(dir, files)
-    if (missing !== undefined) return { ...base, state: 'Corrupt', problem: missing }
+  async #look(found: FoundModel, used: Set<string>, signal: AbortSignal | undefined): Promise<LocalModel> {
+    const { folder, files } = found
+    const sizeBytes = files.reduce((sum, f) => sum + f.sizeBytes, 0)
+    const base = { source: `file:${found.name}`, dir: found.path, sizeBytes }
+    for (const file of files) used.add(digestKey(folder, file))
+    const incomplete = await incompleteness(found)
+    if (incomplete !== undefined) return { ...base, state: 'Corrupt', problem: incomplete }
 
-    for (const file of files) used.add(digestKey(dir, file))
-    const digest = await this.#digestOf(dir, files, signal)
+    const digest = await this.#digestOf(folder, files, signal)
     if (digest === undefined) return { ...base, state: 'Fetching', problem: 'its files change while they are read' }
-    const shape = await this.#shapeOf(dir, files, digest)
+    const shape = await this.#shapeOf(folder, files, digest)
     return 'problem' in shape
       ? { ...base, state: 'Corrupt', digest, problem: shape.problem }
       : { ...base, state: 'Present', digest, shape: shape.shape }
@@ -178,54 +169,6 @@ export class DiskShelf implements ModelShelf {
 
 const digestKey = (dir: string, file: FoundFile): string =>
   `${join(dir, file.name)}\0${file.sizeBytes}\0${file.mtimeMs}`
-
-async function folders(modelsDir: string): Promise<readonly string[]> {
-  try {
-    const entries = await readdir(modelsDir, { withFileTypes: true })
-    return entries
-      .filter((e) => (e.isDirectory() || e.isSymbolicLink()) && !e.name.startsWith('.'))
-      .map((e) => e.name)
-      .sort()
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
-    throw error
-  }
-}
-
-/** The counted files of a model folder in order of names; undefined when it is none (no config.json, no safetensors). */
-async function modelFiles(dir: string): Promise<readonly FoundFile[] | undefined> {
-  const names = await readdir(dir).catch((): string[] => [])
-  if (!names.includes('config.json') || !names.some((n) => n.endsWith('.safetensors') || n.endsWith('.index.json')))
-    return undefined
-  const files: FoundFile[] = []
-  for (const name of names.filter((n) => counted.test(n) && !n.startsWith('.')).sort()) {
-    const found = await stat(join(dir, name)).catch(() => undefined)
-    if (found?.isFile() === true) files.push({ name, sizeBytes: found.size, mtimeMs: found.mtimeMs })
-  }
-  return files
-}
-
-/** A half-written folder: what its index names and it does not hold. */
-async function missingShard(dir: string, files: readonly FoundFile[]): Promise<string | undefined> {
-  const held = new Set(files.map((f) => f.name))
-  for (const { name } of files.filter((f) => f.name.endsWith('.safetensors.index.json'))) {
-    const named = await indexedFiles(join(dir, name))
-    if (named === undefined) return `${name} is not readable as JSON`
-    const missing = named.find((file) => !held.has(file))
-    if (missing !== undefined) return `${missing} is missing, though ${name} names it`
-  }
-  const empty = files.find((f) => f.sizeBytes === 0 && f.name.endsWith('.safetensors'))
-  return empty === undefined ? undefined : `${empty.name} is empty`
-}
-
-async function indexedFiles(path: string): Promise<readonly string[] | undefined> {
-  try {
-    const index = JSON.parse(await readFile(path, 'utf8')) as { weight_map?: Record<string, string> }
-    return [...new Set(Object.values(index.weight_map ?? {}))].sort()
-  } catch {
-    return undefined
-  }
-}
 
 async function hashFile(path: string, signal: AbortSignal | undefined): Promise<string> {
   const hash = createHash('sha256')

@@ -11,7 +11,7 @@ import { formatBytes, tryParseBytes } from '../lib/quantity.ts'
 import { boundBytes } from './ledger.ts'
 import { memoryBytesOf } from './memory.ts'
 import { allocatableOf } from './nodelife.ts'
-import { buildOf, canCut, engineOf } from './placement/engines.ts'
+import { buildOf, canCut, engineOf, formatRefusal } from './placement/engines.ts'
 import { budgetBytes, cutRefusal } from './placement/filter.ts'
 import type { Demand, NodeView, Placement } from './placement/types.ts'
 import type { World } from './world.ts'
@@ -73,6 +73,8 @@ export function checkPlacement(placement: Placement, demand: Demand, nodes: read
     if (info !== undefined && !canCut(info, engine, strategy, demand.shape.architecture))
       found.push(finding('EngineUnsupported', `${member.node}: ${engine} cannot run ${strategy}`))
   }
+  const format = formatRefusal(engine, demand)
+  if (format !== undefined) found.push(finding('EngineUnsupported', format))
   if (new Set(views.map((v) => (v === undefined ? '' : buildOf(v, engine)))).size > 1)
     found.push(finding('EngineMismatch', 'ranks of different builds'))
   const cut = cutRefusal(demand.shape, strategy, members.length)

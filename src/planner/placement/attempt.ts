@@ -2,7 +2,7 @@
 import type { Engine, Refusal } from '../../api/words.ts'
 import type { Candidate, Cut, Draft } from './candidates.ts'
 import { bestOf, candidateOf } from './candidates.ts'
-import { LLAMACPP_RANKS_MAX, canCut, engineOf } from './engines.ts'
+import { LLAMACPP_RANKS_MAX, canCut, engineOf, formatRefusal } from './engines.ts'
 import type { BriefRefusal } from './filter.ts'
 import { cutRefusal, memoryRefusal, memoryShortage, refusalSummary } from './filter.ts'
 import type { Ground } from './ground.ts'
@@ -129,13 +129,18 @@ function crowded(
   return { able, crowds, fastestFirst: all.fastestFirst }
 }
 
-function canTakePart(node: NodeView, engine: Engine, strategy: Cut['strategy'], { shape }: Demand): boolean {
+function canTakePart(node: NodeView, engine: Engine, strategy: Cut['strategy'], demand: Demand): boolean {
   const info = engineOf(node, engine)
-  return info !== undefined && canCut(info, engine, strategy, shape.architecture)
+  const { architecture } = demand.shape
+  return (
+    info !== undefined && formatRefusal(engine, demand) === undefined && canCut(info, engine, strategy, architecture)
+  )
 }
 
 function engineRefusal({ demand, engine }: Ground, strategy: Cut['strategy'], { node }: Seat): Refusal {
   const refuse = (message: string): Refusal => ({ node: node.name, reason: 'EngineUnsupported', message })
+  const format = formatRefusal(engine, demand)
+  if (format !== undefined) return refuse(format)
   if (engineOf(node, engine) === undefined) return refuse(`engine ${engine} is not on the node`)
   return refuse(`${engine} cannot run ${demand.shape.architecture} as ${strategy}`)
 }

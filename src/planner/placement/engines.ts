@@ -1,4 +1,5 @@
 /** Which engine can cut which architecture, and what a node offers of it. Lists that a node reports win over the table. */
+import type { ModelShape } from '../../api/model.ts'
 import type { EngineInfo } from '../../api/node.ts'
 import type { Engine, GroupStrategy, Transport } from '../../api/words.ts'
 import type { Seat } from './seats.ts'
@@ -81,15 +82,31 @@ export function buildOf(node: NodeView, engine: Engine): string {
 /** A third worker beside the leader can deadlock llama.cpp's RPC (llama.cpp#28487, open). */
 export const LLAMACPP_RANKS_MAX = 3
 
+/** What the weights are; undefined: a bare shape says nothing. What a person wrote may tell it only by its source's name. */
+export function formatOf({ shape, source }: Pick<Demand, 'shape' | 'source'>): ModelShape['format'] {
+  if (shape.format !== undefined) return shape.format
+  if (source === undefined) return undefined
+  return /gguf/i.test(source) ? 'Gguf' : 'Safetensors'
+}
+
+/** Why the engine does not read the model's files: GGUF is llama.cpp's, safetensors are MLX's. undefined: it does. */
+export function formatRefusal(engine: Engine, demand: Pick<Demand, 'shape' | 'source'>): string | undefined {
+  const format = formatOf(demand)
+  if (engine === 'mlx' && format === 'Gguf')
+    return 'mlx does not read GGUF: set engine.name to llamacpp, or name the model in safetensors'
+  if (engine === 'llamacpp' && format === 'Safetensors')
+    return 'llamacpp reads GGUF only: set engine.name to mlx, or name the model as GGUF'
+  return undefined
+}
+
 /** Engines to consider, the preferred one first. Auto never means fake, and takes llama.cpp only where a node reports it. */
-export function engineChoices({ template, source }: Demand, nodes: readonly NodeView[]): readonly Engine[] {
-  const { name } = template.engine
+export function engineChoices(demand: Demand, nodes: readonly NodeView[]): readonly Engine[] {
+  const { name } = demand.template.engine
   if (name !== 'Auto') return [name]
-  // Each engine reads its own files: GGUF is llama.cpp's, safetensors are MLX's. A bare shape says nothing.
-  const isGguf = source === undefined ? undefined : /gguf/i.test(source)
-  if (isGguf === true) return ['llamacpp']
+  const format = formatOf(demand)
+  if (format === 'Gguf') return ['llamacpp']
   const reported = nodes.some((n) => n.engines.some((e) => e.name === 'llamacpp'))
-  return isGguf === undefined && reported ? ['mlx', 'llamacpp'] : ['mlx']
+  return format === undefined && reported ? ['mlx', 'llamacpp'] : ['mlx']
 }
 
 /** Backends that a group may use on these nodes, in order of preference when equally fast. */

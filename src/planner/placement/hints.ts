@@ -198,7 +198,7 @@ function withLlamaCpp({ demand, nodes, best }: Site): string | undefined {
   const { name } = demand.template.engine
   const offered = nodes.filter((n) => n.engines.length === 0 || n.engines.some((e) => e.name === 'llamacpp'))
   if ((name !== 'Auto' && name !== 'mlx') || offered.length === 0) return undefined
-  const other = withEngine(demand, 'llamacpp')
+  const other: Demand = { ...withEngine(demand, 'llamacpp'), shape: { ...demand.shape, format: 'Gguf' } }
   const plan = best(other, offered)
   if (plan !== undefined) return `engine llamacpp (with the model as GGUF) ${fits(plan)}`
   const tokens = largestContext({ demand: other, fits: (smaller) => best(smaller, offered) !== undefined })

@@ -5,8 +5,10 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { DiskShelf } from '../../../agent/models.ts'
 import type { ModelFiles } from '../../../src/api/modelfiles/files.ts'
 import type { ModelShape } from '../../../src/api/model.ts'
+import { shapeOfModel } from '../../../src/api/modelfiles/shape.ts'
 import { silentLogger } from '../../../src/lib/log.ts'
 import { VirtualClock } from '../../support/virtualclock.ts'
+import { F16, ggufFile } from '../api/modelfiles/gguffile.ts'
 
 const shape = { architecture: 'llama', layers: 1 } as ModelShape
 
@@ -127,6 +129,55 @@ describe('models on disk', () => {
     expect(bad).toMatchObject({ source: 'file:bad', state: 'Corrupt' })
     expect(bad?.problem).toMatch(/JSON/)
     expect(good).toMatchObject({ source: 'file:good', state: 'Present' })
+  })
+
+  test('GGUF is a model as a folder and as a file, and parts are one model, named by the first', async () => {
+    await put('folder/tiny.gguf', 'weights')
+    await put('alone.gguf', 'weights')
+    await put('big-00001-of-00002.gguf', 'first')
+    await put('big-00002-of-00002.gguf', 'second')
+    await put('notes.txt')
+    const seen = new Map<string, readonly string[]>()
+    const { disk } = shelf(async ({ files, readRange }) => {
+      const [first] = files
+      seen.set(
+        Buffer.from(await readRange(first?.name ?? '', 0, 100)).toString(),
+        files.map((f) => f.name),
+      )
+      return shape
+    })
+    expect(await scanned(disk)).toMatchObject([
+      { source: 'file:alone.gguf', state: 'Present', sizeBytes: 7 },
+      { source: 'file:big-00001-of-00002.gguf', state: 'Present', sizeBytes: 11 },
+      { source: 'file:folder', state: 'Present' },
+    ])
+    expect(seen.get('first')).toEqual(['big-00001-of-00002.gguf', 'big-00002-of-00002.gguf'])
+    // An engine gets the file itself, or the folder.
+    expect(disk.list()?.map((m) => m.dir)).toEqual(
+      ['alone.gguf', 'big-00001-of-00002.gguf', 'folder'].map((name) => join(dir, 'models', name)),
+    )
+  })
+
+  test('a real GGUF file has its shape, and a broken one says what is wrong', async () => {
+    const metadata = {
+      'general.architecture': 'llama',
+      'llama.block_count': 1,
+      'llama.embedding_length': 32,
+      'llama.attention.head_count': 2,
+      'llama.vocab_size': 4,
+    }
+    const { bytes, sizeBytes } = ggufFile(metadata, {
+      'token_embd.weight': [F16, 32, 4],
+      'blk.0.attn_q.weight': [F16, 32, 32],
+      'blk.0.attn_k.weight': [F16, 32, 32],
+    })
+    await mkdir(join(dir, 'models'))
+    await writeFile(join(dir, 'models', 'tiny.gguf'), Buffer.concat([bytes, Buffer.alloc(sizeBytes - bytes.length)]))
+    await put('wrong.gguf', 'GGUF of another kind')
+    const { disk } = shelf(shapeOfModel)
+    const [tiny, wrong] = await scanned(disk)
+    expect([tiny?.state, disk.list()?.[0]?.shape]).toMatchObject(['Present', { format: 'Gguf', layers: 1 }])
+    expect(wrong).toMatchObject({ state: 'Corrupt', problem: expect.stringContaining('wrong.gguf') })
   })
 
   test('listeners hear of changes only, and a shape is read once for a digest', async () => {

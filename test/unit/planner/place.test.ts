@@ -139,6 +139,22 @@ describe('cuts', () => {
     expect(placed(aDemand(aModel(6), wish(3)), four).members).toHaveLength(3)
     expect(refused(aDemand(aModel(6), wish(4)), four).message).toContain('llamacpp runs 3 ranks at most')
   })
+  test('GGUF is for llama.cpp and safetensors for mlx: the other engine is refused with what to do', () => {
+    const nodes = [aNode('a'), aNode('b')]
+    const gguf = aModel(3, 12, { format: 'Gguf' })
+    const onMlx = refused(aDemand(gguf, { engine: 'mlx', source: 'file:tiny' }), nodes)
+    expect(onMlx.refusals.map((r) => [r.node, r.reason])).toEqual([
+      ['a', 'EngineUnsupported'],
+      ['b', 'EngineUnsupported'],
+    ])
+    expect(onMlx.message).toContain('mlx does not read GGUF: set engine.name to llamacpp')
+    expect(placed(aDemand(gguf, { engine: 'Auto', source: 'file:tiny' }), nodes).engine).toBe('llamacpp')
+    const wrong = aDemand(aModel(3), { engine: 'llamacpp', source: 'file:tiny' })
+    expect(refused(wrong, nodes).message).toContain('llamacpp reads GGUF only: set engine.name to mlx')
+    // The fake engine takes everything, and a bare shape says nothing.
+    expect(placed(aDemand(gguf, { engine: 'fake', source: 'file:tiny' }), nodes).engine).toBe('fake')
+    expect(placed(aDemand(aModel(3), { engine: 'llamacpp' }), nodes).engine).toBe('llamacpp')
+  })
   test('what contradicts itself is refused, not guessed', () => {
     const message = (parallelism: Partial<Demand['template']['parallelism']>) =>
       refused(aDemand(aModel(1), { parallelism }), [aNode('a'), aNode('b')]).message
