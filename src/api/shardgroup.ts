@@ -61,6 +61,8 @@ export interface ShardGroupStatus {
   /** Failures since the group was last good for 10 minutes; the exponent of the backoff. */
   readonly restarts?: number
   readonly firstCause?: FirstCause
+  /** How many times in a row the group failed to load, each time for the same cause. */
+  readonly loadFailures?: number
   /** No new epoch starts before this time of the server's clock. */
   readonly backoffUntilMs?: number
   readonly readySinceMs?: number

@@ -14,6 +14,9 @@ export const shardLoop = (doors: ControllerDoors): Loop => ({
       planShardEnd(
         shard,
         world.nodes.find((n) => n.metadata.name === shard.spec.nodeName),
+        world.groups.find(
+          (g) => g.metadata.namespace === shard.metadata.namespace && g.metadata.name === shard.spec.group,
+        ),
       ),
     ),
 })

@@ -28,7 +28,39 @@ function firstExit(shards: readonly Shard[], epoch: number): FirstCause | undefi
   const causes = shards
     .filter((s) => s.status?.phase === 'Failed' || s.status?.phase === 'Stopped')
     .map((s) => causeOfExit(s, epoch))
-  return causes.sort((a, b) => a.atMs - b.atMs || a.rank - b.rank)[0]
+  return causes.sort(byPrecedence)[0]
+}
+
+const LEFT_BY_A_PEER =
+  /connection to a peer was lost|Remote RPC server crashed|Failed to connect to|the other ranks? did not come/
+const COULD_NOT_MEET = /Couldn.t connect/
+const waitsForOthers = new Set(['EngineStalled', 'StartDeadline'])
+
+/**
+ * How likely an end is another rank's doing. 0: it failed on its own; 1: it may have waited for another one; 2: it says
+ * that another one left it; 3: it was asked to stop. Clocks of two Macs differ by more than the time between a death
+ * and what its neighbours say of it, so this counts before the time does.
+ */
+function remoteness({ reason, message, lastLogLines = [] }: FirstCause): number {
+  if (reason === 'Stopped') return 3
+  const text = [message, ...lastLogLines.slice(-5)].join('\n')
+  if (LEFT_BY_A_PEER.test(text)) return 2
+  return waitsForOthers.has(reason) || COULD_NOT_MEET.test(text) ? 1 : 0
+}
+
+const byPrecedence = (a: FirstCause, b: FirstCause): number =>
+  remoteness(a) - remoteness(b) || a.atMs - b.atMs || a.rank - b.rank
+
+/** Nothing points at another rank. */
+export const isItsOwn = (cause: FirstCause): boolean => remoteness(cause) === 0
+
+/** The cause of this Shard's end where it takes the place of the known first cause of the same epoch. */
+export function earlierCause(shard: Shard, known: FirstCause | undefined): FirstCause | undefined {
+  const { phase, exit } = shard.status ?? {}
+  const ended = (phase === 'Failed' || phase === 'Stopped') && exit !== undefined
+  if (!ended || known === undefined || known.epoch !== shard.spec.epoch) return undefined
+  const cause = causeOfExit(shard, known.epoch)
+  return byPrecedence(cause, known) < 0 ? cause : undefined
 }
 
 function causeOfExit(shard: Shard, epoch: number): FirstCause {
@@ -103,17 +135,14 @@ export function nextDeadlineMs(scene: GroupScene): number | undefined {
 }
 
 /**
- * Reports of two agents race. While the failed epoch's Shards still exist, an earlier exit among them than the one that
- * was taken for the first cause takes its place.
+ * Reports of two agents race. While the failed epoch's Shards still exist, one among them whose end comes before the
+ * one that was taken for the first cause takes its place.
  */
 export function refineCause({ group, older }: GroupScene): { firstCause?: FirstCause } {
   const known = group.status?.firstCause
   if (known === undefined) return {}
-  const earlier = firstExit(
-    older.filter((s) => s.spec.epoch === known.epoch),
-    known.epoch,
-  )
-  return { firstCause: earlier !== undefined && earlier.atMs < known.atMs ? earlier : known }
+  const firstCause = older.reduce((first, shard) => earlierCause(shard, first) ?? first, known)
+  return { firstCause }
 }
 
 function causeAt(shard: Shard, epoch: number, reason: string, message: string, atMs: number): FirstCause {

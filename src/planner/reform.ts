@@ -2,13 +2,16 @@
  * A rank failed: the whole group goes on under the next epoch, in the same bytes, after a backoff. A ring that lost a
  * member cannot re-admit it, so the old epoch must never answer again.
  */
-import type { FirstCause } from '../api/shardgroup.ts'
+import { timestamp } from '../api/meta.ts'
+import type { FirstCause, ShardGroupStatus } from '../api/shardgroup.ts'
 import { backoffMs } from '../lib/backoff.ts'
 import type { Plan } from './actions.ts'
 import { event, setSpec, setStatus } from './actions.ts'
+import { FAILED_RETRY_MS, hasGivenUp, loadFailuresAfter } from './loadfailure.ts'
 import { describeCause } from './rankfailure.ts'
 import type { GroupScene } from './groupscene.ts'
 import { notReady, statusOf } from './groupscene.ts'
+import { remedyOf } from './remedy.ts'
 
 /** 2 s ×2 ≤ 300 s (DESIGN §10a). No chance in it: a gang restarts on its own nodes and meets no herd. */
 const crashBackoff = { firstMs: 2_000, factor: 2, maxMs: 300_000, jitter: 0 }
@@ -19,23 +22,52 @@ export function reform(scene: GroupScene, cause: FirstCause): Plan {
   const { restarts: before = 0, readySinceMs } = group.status ?? {}
   const wasGood = readySinceMs !== undefined && nowMs - readySinceMs >= RESTARTS_FORGOTTEN_AFTER_MS
   const restarts = (wasGood ? 0 : before) + 1
-  const delayMs = backoffMs(crashBackoff, restarts, 0)
-  const { revision, strategy, engine, transport, planHash, members, epoch } = group.spec
-  const next = { epoch: epoch + 1, revision, strategy, engine, transport, planHash, members }
   // An exit without a time of its own is dated now.
   const firstCause = { ...cause, atMs: Math.min(cause.atMs, nowMs) }
+  const loadFailures = loadFailuresAfter(group.status, firstCause)
+  const delayMs = hasGivenUp({ loadFailures }) ? FAILED_RETRY_MS : backoffMs(crashBackoff, restarts, 0)
+  const { revision, strategy, engine, transport, planHash, members, epoch } = group.spec
+  const next = { epoch: epoch + 1, revision, strategy, engine, transport, planHash, members }
+  const counts = { restarts, loadFailures, firstCause, backoffUntilMs: nowMs + delayMs }
   const message = describeCause(firstCause)
-  const status = statusOf(scene, { phase: 'Backoff', restarts, firstCause, backoffUntilMs: nowMs + delayMs }, [
-    notReady('RankFailed', message),
+  const { phase, reason, message: why } = waitingForRetry(counts)
+  const { readySinceMs: _, ...failed } = statusOf(scene, { phase, ...counts }, [
+    hasGivenUp(counts) ? notReady(reason, why) : notReady('RankFailed', message),
   ])
-  const { readySinceMs: _, ...failed } = status
-  return {
-    actions: [
-      setSpec(group, { ...group.spec, next }),
-      setStatus(group, failed),
-      event(group, 'Warning', 'RankFailed', message),
+  const events = [event(group, 'Warning', 'RankFailed', message)]
+  if (hasGivenUp(counts)) events.push(event(group, 'Warning', 'LoadFailed', failedText(counts)))
+  else
+    events.push(
       event(group, 'Warning', 'BackOff', `epoch ${epoch + 1} starts in ${delayMs / 1000} s (restart ${restarts})`),
-    ],
-    report: [`RankFailed: ${message}`, `BackOff: ${delayMs / 1000} s`],
+    )
+  return {
+    actions: [setSpec(group, { ...group.spec, next }), setStatus(group, failed), ...events],
+    report: [`RankFailed: ${message}`, `${hasGivenUp(counts) ? 'LoadFailed' : 'BackOff'}: ${delayMs / 1000} s`],
   }
+}
+
+/** What a group says of itself while no new epoch may start yet. */
+export function waitingForRetry(status: ShardGroupStatus) {
+  const { restarts = 0, backoffUntilMs = 0, firstCause } = status
+  const untilText = timestamp(backoffUntilMs)
+  if (hasGivenUp(status)) {
+    const message = `${failedText(status)}; next try after ${untilText}`
+    return { phase: 'Failed', reason: 'LoadFailed', message } as const
+  }
+  const cause = firstCause === undefined ? '' : `; ${describeCause(firstCause)}`
+  return { phase: 'Backoff', reason: 'BackOff', message: `restart ${restarts} after ${untilText}${cause}` } as const
+}
+
+function failedText({ loadFailures = 0, firstCause }: ShardGroupStatus): string {
+  if (firstCause === undefined) return `failed to load ${loadFailures} times`
+  return `failed to load ${loadFailures} times in a row for the same cause: ${describeCause(firstCause)}; what to do: ${remedyOf(firstCause)}`
+}
+
+/**
+ * Ms until a new epoch may start. The end of the backoff is a wall time: one that lies further off than any backoff
+ * can be was written before the clock was set back, and counts for nothing.
+ */
+export function backoffLeftMs({ group, nowMs }: GroupScene): number {
+  const leftMs = (group.status?.backoffUntilMs ?? 0) - nowMs
+  return leftMs > Math.max(crashBackoff.maxMs, FAILED_RETRY_MS) ? 0 : Math.max(0, leftMs)
 }

@@ -7,6 +7,7 @@ import { counted } from '../lib/counted.ts'
 import { isBeingDeleted } from './actions.ts'
 import type { CurrentRevision, DeploymentScene } from './deployment.ts'
 import { describeCause } from './rankfailure.ts'
+import { waitingForRetry } from './reform.ts'
 import type { Scheduling } from './scheduling.ts'
 
 export interface RollUpInput {
@@ -118,10 +119,15 @@ function readiness(living: readonly ShardGroup[], input: RollUpInput, counts: Co
 }
 
 /** Of the first group that is not Ready: its failure if it is failing, else what it waits for. */
-function whyNotReady(living: readonly ShardGroup[]): string | undefined {
-  const group = living.find((g) => !isGroupReady(g))
+function whyNotReady(living: readonly ShardGroup[]): string | { reason: string; message: string } | undefined {
+  const unready = living.filter((g) => !isGroupReady(g))
+  const group = unready.find((g) => g.status?.phase === 'Failed') ?? unready[0]
   if (group === undefined) return undefined
   const { firstCause, restarts = 0, conditions } = group.status ?? {}
+  if (group.status?.phase === 'Failed') {
+    const { reason, message } = waitingForRetry(group.status)
+    return { reason, message: `${group.metadata.name}: ${message}` }
+  }
   if (firstCause !== undefined && restarts > 0) return `${group.metadata.name}: ${describeCause(firstCause)}`
   const condition = findCondition(conditions, 'Ready')
   return condition === undefined ? undefined : `${group.metadata.name}: ${condition.message}`

@@ -5,7 +5,6 @@
  */
 import { setConditions } from '../api/conditions.ts'
 import type { ConditionUpdate } from '../api/conditions.ts'
-import { timestamp } from '../api/meta.ts'
 import type { Shard, ShardPhase } from '../api/shard.ts'
 import type { GroupPhase, ShardGroup, ShardGroupStatus } from '../api/shardgroup.ts'
 import { CHILDREN_FINALIZER } from '../api/words.ts'
@@ -16,8 +15,9 @@ import { blockingShards, holdingRendezvous, nodesOf, notReady, sceneOf, statusOf
 import type { GroupScene } from './groupscene.ts'
 import { makeShards } from './makeshards.ts'
 import { isReady } from './nodelife.ts'
-import { describeCause, failureOf, nextDeadlineMs, refineCause } from './rankfailure.ts'
-import { reform, RESTARTS_FORGOTTEN_AFTER_MS } from './reform.ts'
+import { hasGivenUp } from './loadfailure.ts'
+import { failureOf, nextDeadlineMs, refineCause } from './rankfailure.ts'
+import { backoffLeftMs, reform, RESTARTS_FORGOTTEN_AFTER_MS, waitingForRetry } from './reform.ts'
 import type { World } from './world.ts'
 
 /** Time that agents have, from the rendezvous on, to read it and start their rank; the ring itself waits 15 s. */
@@ -57,21 +57,25 @@ function planStop(scene: GroupScene): Plan {
 function planPromotion(scene: GroupScene, next: NonNullable<ShardGroup['spec']['next']>): Plan {
   const { group, nowMs } = scene
   const sameRevision = next.revision === group.spec.revision
-  const { restarts, backoffUntilMs, firstCause } = group.status ?? {}
+  const { restarts, loadFailures, backoffUntilMs, firstCause } = group.status ?? {}
   // A new template starts with a clean slate: what crashed may be what it mends.
-  const kept = sameRevision
+  const kept: ShardGroupStatus = sameRevision
     ? {
         ...(restarts === undefined ? {} : { restarts }),
+        ...(loadFailures === undefined ? {} : { loadFailures }),
         ...(backoffUntilMs === undefined ? {} : { backoffUntilMs }),
         ...(firstCause === undefined ? {} : { firstCause }),
       }
     : {}
-  const inBackoff = (kept.backoffUntilMs ?? 0) > nowMs
+  const inBackoff = kept.backoffUntilMs !== undefined && backoffLeftMs(scene) > 0
+  const retry = waitingForRetry(kept)
   const message = `epoch ${next.epoch} follows epoch ${group.spec.epoch}`
+  const condition =
+    inBackoff && hasGivenUp(kept) ? notReady(retry.reason, retry.message) : notReady('Reforming', message)
   const status: ShardGroupStatus = {
     ...kept,
-    phase: inBackoff ? 'Backoff' : 'Stopping',
-    conditions: setConditions(group.status?.conditions, [notReady('Reforming', message)], nowMs),
+    phase: inBackoff ? retry.phase : 'Stopping',
+    conditions: setConditions(group.status?.conditions, [condition], nowMs),
   }
   return {
     actions: [
@@ -98,9 +102,9 @@ function planUnbound(scene: GroupScene): Plan {
 
 /** Bound, and no Shard of the epoch made yet. */
 function planForming(scene: GroupScene): Plan {
-  const { group, older, nowMs } = scene
+  const { group, older } = scene
   const blocking = blockingShards(scene)
-  const backoffMs = (group.status?.backoffUntilMs ?? 0) - nowMs
+  const leftMs = backoffLeftMs(scene)
   const firstCause = refineCause(scene)
   const wait = (phase: GroupPhase, reason: string, message: string, waitMs?: number): Plan => ({
     actions: [
@@ -110,11 +114,9 @@ function planForming(scene: GroupScene): Plan {
     report: [`${phase}: ${message}`],
     ...soonest(waitMs),
   })
-  if (backoffMs > 0) {
-    const untilText = timestamp(group.status?.backoffUntilMs ?? 0)
-    const cause = firstCause.firstCause ?? group.status?.firstCause
-    const message = `restart ${group.status?.restarts ?? 0} after ${untilText}${cause === undefined ? '' : `; ${describeCause(cause)}`}`
-    return wait('Backoff', 'BackOff', message, backoffMs)
+  if (leftMs > 0) {
+    const { phase, reason, message } = waitingForRetry({ ...group.status, ...firstCause })
+    return wait(phase, reason, message, leftMs)
   }
   if (blocking.length > 0) {
     const names = blocking.map((s) => `${s.metadata.name} on ${s.spec.nodeName}`).join(', ')
@@ -182,17 +184,15 @@ function planStart(scene: GroupScene): Plan {
 
 function planReady(scene: GroupScene): Plan {
   const { group, current, older, nowMs } = scene
-  const { restarts = 0, readySinceMs = nowMs, conditions } = group.status ?? {}
+  const { restarts = 0, loadFailures = 0, readySinceMs = nowMs, conditions } = group.status ?? {}
   const forgetMs = readySinceMs + RESTARTS_FORGOTTEN_AFTER_MS - nowMs
   const silent = silentNodes(scene)
   const message = `${ranksOf(current.length, group.spec.epoch)} ready`
   const ready: ConditionUpdate =
     silent.length > 0 ? nodeNotReady(silent) : { type: 'Ready', status: 'True', reason: 'AllRanksReady', message }
   const before = conditions?.find((c) => c.type === 'Ready')
-  const status = statusOf(scene, { phase: 'Ready', readySinceMs, restarts: forgetMs <= 0 ? 0 : restarts }, [
-    scheduled(scene),
-    ready,
-  ])
+  const counts = { restarts: forgetMs <= 0 ? 0 : restarts, ...(loadFailures > 0 ? { loadFailures: 0 } : {}) }
+  const status = statusOf(scene, { phase: 'Ready', readySinceMs, ...counts }, [scheduled(scene), ready])
   const actions = [...deletions(older), setStatus(group, status)]
   if (before?.status !== ready.status || before.reason !== ready.reason) {
     if (ready.status === 'True') actions.push(event(group, 'Normal', 'Ready', message))

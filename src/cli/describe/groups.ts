@@ -8,6 +8,8 @@ import type { Member, ShardGroup } from '../../api/shardgroup.ts'
 import type { Stage } from '../../api/words.ts'
 import { formatBytes } from '../../lib/quantity.ts'
 import { resolveShape } from '../../planner/placement/view.ts'
+import { describeCause } from '../../planner/rankfailure.ts'
+import { remedyOf } from '../../planner/remedy.ts'
 import type { Client } from '../../rpc/messages.ts'
 import type { Block } from './text.ts'
 import { fields, listing, section } from './text.ts'
@@ -78,9 +80,19 @@ function firstCauseOf(group: ShardGroup): Block {
   const cause = group.status?.firstCause
   if (cause === undefined) return listing('', [])
   return listing(`Last failure of ${group.metadata.name}`, [
-    `${timestamp(cause.atMs)}: rank ${cause.rank} on ${cause.node}, epoch ${cause.epoch}: ${cause.reason}: ${cause.message}`,
+    `${timestamp(cause.atMs)}: ${describeCause(cause)}`,
     ...logLines(cause.lastLogLines),
+    ...(group.status?.phase === 'Ready' ? [] : [`what to do: ${remedyOf(cause)}`]),
+    ...retryLine(group),
   ])
+}
+
+/** Only while the group waits for it. */
+function retryLine({ status }: ShardGroup): readonly string[] {
+  const { phase, backoffUntilMs, loadFailures = 0 } = status ?? {}
+  if (backoffUntilMs === undefined || (phase !== 'Backoff' && phase !== 'Failed')) return []
+  const same = phase === 'Failed' ? ` (failed to load ${loadFailures} times in a row for the same cause)` : ''
+  return [`next try: after ${timestamp(backoffUntilMs)}${same}`]
 }
 
 const logLines = (lines: readonly string[] = []) => lines.slice(-LOG_LINES).map((line) => `| ${line}`)

@@ -20,6 +20,8 @@ export interface WaitFlags {
   readonly timeout?: string
   readonly all?: boolean
   readonly selector?: string
+  /** Not an option of the command: reasons of Ready that waiting longer will not help. */
+  readonly hopeless?: readonly string[]
 }
 
 interface Awaited {
@@ -28,6 +30,7 @@ interface Awaited {
   /** Absence of the object is no error. */
   readonly absenceAllowed: boolean
 }
+type Patience = Awaited & { readonly hopeless: readonly string[] }
 
 const POLL_MS = 200
 const WEEK_MS = 7 * 86_400_000
@@ -51,7 +54,7 @@ export const defineWait: Define = (command, cli, done) => {
 }
 
 export async function wait(cli: Cli, words: readonly string[], flags: WaitFlags): Promise<number> {
-  const awaited = parseFor(flags.for)
+  const awaited = { ...parseFor(flags.for), hopeless: flags.hopeless ?? [] }
   const timeoutMs = parseDurationMs(flags.timeout ?? '30s')
   return withClient(cli, flags.server, async (client) => {
     const refs = await refsOf(client, words, 'wait', flags)
@@ -85,17 +88,29 @@ function conditionHolds(object: MctlObject, type: string, value: string): boolea
   return condition?.status.toLowerCase() === value.toLowerCase()
 }
 
-async function waitFor(cli: Cli, client: Client, ref: ObjectRef, awaited: Awaited, untilMs: number): Promise<true> {
+async function waitFor(cli: Cli, client: Client, ref: ObjectRef, awaited: Patience, untilMs: number): Promise<true> {
   for (;;) {
     const object = await read(client, ref, awaited.absenceAllowed)
     if (awaited.holds(object)) return true
     if (cli.signal.aborted) throw new OpError('Cancelled', `wait for ${ref.name}: interrupted`)
+    const hopeless = awaited.hopeless.find((reason) => conditionReason(object, 'Ready') === reason)
+    if (hopeless !== undefined)
+      throw new CliError(
+        `${kinds[ref.kind].plural}/${ref.name} will not become ready by itself (${hopeless})${lastWords(object)}`,
+      )
     if (cli.clock.monotonicMs() >= untilMs)
       throw new CliError(
         `timed out waiting for the condition on ${kinds[ref.kind].plural}/${ref.name}${lastWords(object)}`,
       )
     await sleep(cli.clock, POLL_MS, cli.signal)
   }
+}
+
+/** Of a condition that counts for the object's present generation. */
+function conditionReason(object: MctlObject | undefined, type: string): string | undefined {
+  if (object === undefined || !conditionHolds(object, type, 'False')) return undefined
+  const { conditions = [] } = (object.status ?? {}) as { conditions?: readonly Condition[] }
+  return conditions.find((c) => c.type === type)?.reason
 }
 
 const read = (client: Client, ref: ObjectRef, absenceAllowed: boolean): Promise<MctlObject | undefined> =>

@@ -164,6 +164,7 @@ async function waitForReady(cli: Cli, manifests: readonly Manifest[], flags: App
       for: 'condition=Ready',
       timeout: flags.timeout ?? '10m',
       namespace: metadata.namespace ?? DEFAULT_NAMESPACE,
+      hopeless: ['LoadFailed'],
       ...(flags.server === undefined ? {} : { server: flags.server }),
     })
     codes.push(code)
