@@ -47,6 +47,11 @@ export const catalog: readonly CatalogEntry[] = [
     async () => (await import('./run/chat.ts')).defineChat,
   ),
   entry(
+    'config',
+    'Contexts of the config file: which server, which namespace.',
+    async () => (await import('./config/config.ts')).defineConfig,
+  ),
+  entry(
     'version',
     'Versions of this program and of the server.',
     async () => (await import('./learn/version.ts')).defineVersion,

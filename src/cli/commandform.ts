@@ -20,7 +20,7 @@ export const examples = (...lines: readonly string[]) =>
 
 /** A command below another one, as `mctl config view`; takes exitOverride and output from above. */
 export function subcommand(parent: Command, usage: string, summary: string): Command {
-  const command = parent.command(usage).description(summary)
+  const command = parent.command(usage).description(summary).helpCommand(false)
   return command.showHelpAfterError(seeHelp(pathOf(command)))
 }
 
@@ -29,11 +29,20 @@ const pathOf = (command: Command): string =>
 
 export const collect = (value: string, previous: readonly string[] | undefined) => [...(previous ?? []), value]
 
-/** Every command that talks to a server takes it. */
+class ConnectionOption extends Option {}
+class NamespaceOption extends Option {}
+
+/** Every command that talks to a server takes it; `--context` comes with it (see config/current.ts). */
 export const serverOption = () =>
-  new Option('-s, --server <address>', `address of the server (default: $MCTL_SERVER, else ${DEFAULT_SERVER})`)
+  new ConnectionOption(
+    '-s, --server <address>',
+    `address of the server (default: $MCTL_SERVER, else that of the context, else ${DEFAULT_SERVER})`,
+  )
+export const connectionFlag = (option: Option): boolean => option instanceof ConnectionOption
+export const namespaceOption = () =>
+  new NamespaceOption('-n, --namespace <name>', 'the namespace (default: that of the context, else default)')
+export const namespaceFlag = (option: Option): boolean => option instanceof NamespaceOption
 export const fileOption = () =>
   new Option('-f, --filename <path>', 'a file, a directory, or - for standard input; may be repeated').argParser(
     collect,
   )
-export const namespaceOption = () => new Option('-n, --namespace <name>', 'the namespace (default: default)')

@@ -4,15 +4,17 @@ import { catalog } from './catalog.ts'
 import type { Done } from './commandform.ts'
 import { examples, seeHelp, subcommand } from './commandform.ts'
 import type { Cli } from './context.ts'
+import { followContext } from './config/current.ts'
 import { failureOf, tell } from './errors.ts'
 
 /** Runs one command; resolves with its exit code. Whatever goes wrong is told on stderr, it never rejects. */
 export async function runCommand(cli: Cli, argv: readonly string[]): Promise<number> {
   let exitCode = 0
   const program = makeProgram(cli)
+  const words = wordsInOrder(argv)
   try {
-    await addCommands(program, argv[0], cli, (code) => (exitCode = code))
-    await program.parseAsync(argv.length === 0 ? ['--help'] : [...argv], { from: 'user' })
+    await addCommands(program, words[0], cli, (code) => (exitCode = code))
+    await program.parseAsync(words, { from: 'user' })
     return exitCode
   } catch (error) {
     // Help was asked for and printed, or commander has said what was wrong with the call.
@@ -21,6 +23,20 @@ export async function runCommand(cli: Cli, argv: readonly string[]): Promise<num
     tell(cli, failure)
     return failure.exitCode
   }
+}
+
+/** Flags that may stand before the command, too, as in kubectl: `mctl -n lab get md`. */
+const early = /^(?:-n|-s|--namespace|--server|--context)(=.*)?$/
+
+/** `help get` is `get --help`; nothing at all asks for help. */
+function wordsInOrder(argv: readonly string[]): readonly string[] {
+  const [first, second, ...others] = argv
+  if (first === undefined) return ['--help']
+  if (first === 'help') return [...argv.slice(1), '--help']
+  const match = early.exec(first)
+  if (match === null) return argv
+  if (match[1] !== undefined) return [...wordsInOrder(argv.slice(1)), first]
+  return second === undefined ? argv : [...wordsInOrder(others), first, second]
 }
 
 function makeProgram(cli: Cli): Command {
@@ -43,7 +59,9 @@ function makeProgram(cli: Cli): Command {
 async function addCommands(program: Command, called: string | undefined, cli: Cli, done: Done): Promise<void> {
   for (const { name, summary, load } of catalog) {
     const command = subcommand(program, name, summary)
-    if (name === called) (await load())(command, cli, done)
+    if (name !== called) continue
+    ;(await load())(command, cli, done)
+    followContext(command, cli)
   }
 }
 

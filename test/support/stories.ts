@@ -102,7 +102,7 @@ export class StoryWorld {
         readStdin: () => Promise.resolve(Buffer.from(stdin)),
         question: () => Promise.resolve(undefined),
       },
-      env: {},
+      env: { MCTL_CONFIG: join(this.dir, 'config.yaml') },
       cwd: this.dir,
       clock: this.cluster.clock,
       random: new SeededRandom(3),

@@ -18,6 +18,8 @@ import { wait } from '../follow/wait.ts'
 export interface ApplyFlags {
   readonly server?: string
   readonly namespace?: string
+  /** false: it is the context's. */
+  readonly namespaceGiven?: boolean
   readonly filename?: readonly string[]
   readonly recursive?: boolean
   readonly dryRun?: string
@@ -71,7 +73,7 @@ export async function apply(cli: Cli, words: readonly string[], flags: ApplyFlag
   const validation = validations[flags.validate ?? 'strict'] ?? 'Strict'
   const read = validation === 'Strict' ? readValidManifests : readManifests
   const located = await read(cli, flags.filename ?? [], flags.recursive === true)
-  const wanted = located.map((one) => ({ ...one, manifest: inNamespace(one, flags.namespace) }))
+  const wanted = located.map((one) => ({ ...one, manifest: inNamespace(one, flags) }))
   if (flags.dryRun === 'client') {
     for (const { manifest } of wanted) cli.terminal.out(`${nameOf(manifest)} valid (dry run)\n`)
     return 0
@@ -108,12 +110,14 @@ function checkFlags(words: readonly string[], flags: ApplyFlags): void {
 
 const nameOf = (manifest: Manifest) => qualifiedName(manifest.kind as KindName, manifest.metadata.name)
 
-function inNamespace({ manifest, file, lineOf }: LocatedManifest, namespace: string | undefined): Manifest {
+/** A namespace that was asked for must be the manifest's; that of the context only stands in for a missing one. */
+function inNamespace({ manifest, file, lineOf }: LocatedManifest, flags: ApplyFlags): Manifest {
   if (!kinds[manifest.kind as KindName].namespaced) return manifest
   const own = manifest.metadata.namespace
-  if (own !== undefined && namespace !== undefined && own !== namespace)
+  const { namespace, namespaceGiven = namespace !== undefined } = flags
+  if (own !== undefined && namespaceGiven && own !== namespace)
     throw new CliError(
-      `${file}:${lineOf('metadata.namespace')}: the namespace from the provided object "${own}" does not match the namespace "${namespace}". You must pass '--namespace=${own}' to perform this operation.`,
+      `${file}:${lineOf('metadata.namespace')}: the namespace from the provided object "${own}" does not match the namespace "${namespace ?? ''}". You must pass '--namespace=${own}' to perform this operation.`,
     )
   return { ...manifest, metadata: { ...manifest.metadata, namespace: own ?? namespace ?? DEFAULT_NAMESPACE } }
 }
