@@ -65,7 +65,9 @@ async function follow(example: string): Promise<void> {
   if (argv.some((word) => word === '-f') && argv[1] === 'logs') return followBeside(argv.slice(1))
   const { exitCode, err } = await run(argv.slice(1))
   const wanted = otherEnds[example]
-  expect(err, example).toMatch(wanted ?? /^(waiting until .*\n|No events found .*\n|`mctl .*` makes it the current one\.\n)?$/)
+  expect(err, example).toMatch(
+    wanted ?? /^(waiting until .*\n|No events found .*\n|`mctl .*` makes it the current one\.\n)?$/,
+  )
   expect(exitCode, example).toBe(wanted === undefined ? 0 : 1)
   if (argv[1] === 'delete' || argv[1] === 'apply') await serve()
 }
