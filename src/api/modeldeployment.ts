@@ -46,12 +46,14 @@ export interface ModelDeploymentSpec {
   readonly paused: boolean
   readonly progressDeadlineSeconds: number
   readonly revisionHistoryLimit: number
+  /** `mctl rollout restart` writes the time here: another time restarts every group. RFC 3339. */
+  readonly restartedAt?: string
 }
 
 /** The part of the spec that shards are made of: a change of it, compared semantically after defaulting, is a new Revision. */
 export type DeploymentTemplate = Pick<
   ModelDeploymentSpec,
-  'model' | 'servedName' | 'parallelism' | 'serving' | 'engine' | 'placement'
+  'model' | 'servedName' | 'parallelism' | 'serving' | 'engine' | 'placement' | 'restartedAt'
 >
 
 export interface Toleration {
@@ -89,9 +91,4 @@ export interface ModelDeployment {
   readonly metadata: ObjectMeta
   readonly spec: ModelDeploymentSpec
   readonly status?: ModelDeploymentStatus
-}
-
-export function templateOf(spec: ModelDeploymentSpec): DeploymentTemplate {
-  const { model, servedName, parallelism, serving, engine, placement } = spec
-  return { model, servedName, parallelism, serving, engine, placement }
 }

@@ -12,6 +12,12 @@ export interface Revision {
 
 export const revisionName = (deployment: string, revision: number): string => `${deployment}-r${revision}`
 
+export const CHANGE_CAUSE_ANNOTATION = 'mctl.dev/change-cause'
+
+/** Why a deployment was changed, in a person's words; kubectl's annotation counts, too. */
+export const changeCauseOf = ({ metadata }: { readonly metadata: ObjectMeta }): string | undefined =>
+  metadata.annotations?.[CHANGE_CAUSE_ANNOTATION] ?? metadata.annotations?.['kubernetes.io/change-cause']
+
 export interface InvolvedObject {
   readonly apiVersion: string
   readonly kind: string

@@ -16,6 +16,10 @@ const executors: Executors = {
   create: (tx, { object }) => void createObject(tx, object),
   setSpec: (tx, { object, spec }) => void setSpec(tx, object, spec),
   setStatus: (tx, { object, status }) => void setStatus(tx, object, status),
+  annotate(tx, { object, annotations }) {
+    const preconditions = { uid: object.metadata.uid }
+    patchObject(tx, keyOf(object), 'merge', { metadata: { annotations } }, { preconditions })
+  },
   delete(tx, { object, stopReason }) {
     const key = keyOf(object)
     const preconditions = { uid: object.metadata.uid }

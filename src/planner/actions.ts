@@ -9,6 +9,8 @@ export interface ActionArgs {
   /** Replaces the spec of the living object with this uid. */
   setSpec: { readonly object: MctlObject; readonly spec: unknown }
   setStatus: { readonly object: MctlObject; readonly status: unknown }
+  /** Adds to metadata.annotations. */
+  annotate: { readonly object: MctlObject; readonly annotations: Readonly<Record<string, string>> }
   /** `stopReason` is told to the agents: `GroupFailed` shortens the grace of a shard, nobody can use the survivors. */
   delete: { readonly object: MctlObject; readonly stopReason?: string }
   removeFinalizer: { readonly object: MctlObject; readonly finalizer: string }
@@ -32,6 +34,11 @@ export interface Plan {
 
 export const setSpec = (object: MctlObject, spec: unknown): StoreAction => ({ action: 'setSpec', object, spec })
 export const setStatus = (object: MctlObject, status: unknown): StoreAction => ({ action: 'setStatus', object, status })
+export const annotate = (object: MctlObject, annotations: Readonly<Record<string, string>>): StoreAction => ({
+  action: 'annotate',
+  object,
+  annotations,
+})
 export const remove = (object: MctlObject): StoreAction => ({ action: 'delete', object })
 /** Read by agents on a Shard that is being deleted (agent/plan.ts). */
 export const STOP_REASON_ANNOTATION = 'mctl.dev/stop-reason'

@@ -2,19 +2,18 @@
  * What a ModelDeployment needs next: its Revision, its groups, one group bound or moved per transaction, and the
  * roll-up of all that into its status. What a bound group then does is shardgroup.ts'.
  */
-import { isDeepStrictEqual } from 'node:util'
 import type { Manifest } from '../api/meta.ts'
 import { API_VERSION } from '../api/meta.ts'
-import type { DeploymentTemplate, ModelDeployment } from '../api/modeldeployment.ts'
-import { templateOf } from '../api/modeldeployment.ts'
+import type { ModelDeployment } from '../api/modeldeployment.ts'
 import type { Revision } from '../api/records.ts'
-import { revisionName } from '../api/records.ts'
 import type { ShardGroup, ShardGroupSpec } from '../api/shardgroup.ts'
 import { groupName } from '../api/shardgroup.ts'
 import { CHILDREN_FINALIZER } from '../api/words.ts'
 import { counted } from '../lib/counted.ts'
 import type { Plan, StoreAction } from './actions.ts'
 import { event, isBeingDeleted, ownerOf, remove, removeFinalizer, setStatus, soonest } from './actions.ts'
+import type { CurrentRevision } from './revisions.ts'
+import { adoptRevision, currentRevision, planHistory } from './revisions.ts'
 import { deletingStatus, rollUp } from './rollup.ts'
 import { planScheduling } from './scheduling.ts'
 import type { World } from './world.ts'
@@ -32,14 +31,6 @@ export interface DeploymentScene {
   readonly revisions: readonly Revision[]
 }
 
-/** The template that groups shall have, and its number. */
-export interface CurrentRevision {
-  readonly number: number
-  readonly template: DeploymentTemplate
-  /** Set when it is written in this very transaction. */
-  readonly create?: Manifest
-}
-
 export function planDeployment(world: World, deployment: ModelDeployment, nowMs: number, gatewayUrl?: string): Plan {
   const scene = deploymentScene(world, deployment, nowMs, gatewayUrl)
   if (isBeingDeleted(deployment)) return planDeletion(scene)
@@ -49,15 +40,18 @@ export function planDeployment(world: World, deployment: ModelDeployment, nowMs:
   const current = currentRevision(scene)
   if (current === undefined) return planPausedFromTheStart(scene)
 
+  const adopted = adoptRevision(scene, current)
+  const adopting = { ...scene, groups: adopted.groups }
   const scaling = planScale(scene, current)
-  const scheduling = planScheduling(scene, current)
-  const { status, waitMs } = rollUp(scene, { current, groups: scheduling.groups, scheduling })
+  const scheduling = planScheduling(adopting, current)
+  const { status, waitMs } = rollUp(adopting, { current, groups: scheduling.groups, scheduling })
   return {
     actions: [
       ...(current.create === undefined ? [] : [{ action: 'create' as const, object: current.create }]),
+      ...adopted.actions,
       ...scaling,
       ...scheduling.actions,
-      ...planHistory(scene, current),
+      ...planHistory({ ...scene, groups: scheduling.groups }, current),
       setStatus(deployment, status),
     ],
     report: scheduling.report,
@@ -118,34 +112,6 @@ function planPausedFromTheStart(scene: DeploymentScene): Plan {
   return { actions: [setStatus(scene.deployment, status)], report: ['DeploymentPaused: nothing is rolled out'] }
 }
 
-/** The newest Revision when the template still equals it (or the deployment is paused), else a new one. */
-function currentRevision({ deployment, revisions }: DeploymentScene): CurrentRevision | undefined {
-  const template = templateOf(deployment.spec)
-  const newest = revisions.at(-1)
-  // Defaulted values are compared, never a hash of text: a new default or another order of keys restarts nothing.
-  const unchanged = newest !== undefined && isDeepStrictEqual(newest.spec.template, template)
-  if (newest !== undefined && (unchanged || deployment.spec.paused))
-    return { number: newest.spec.revision, template: newest.spec.template }
-  if (deployment.spec.paused) return undefined
-  const number = (newest?.spec.revision ?? 0) + 1
-  return { number, template, create: revisionManifest(deployment, number, template) }
-}
-
-function revisionManifest(deployment: ModelDeployment, revision: number, template: DeploymentTemplate): Manifest {
-  const { name, namespace } = deployment.metadata
-  return {
-    apiVersion: API_VERSION,
-    kind: 'Revision',
-    metadata: {
-      name: revisionName(name, revision),
-      ...(namespace === undefined ? {} : { namespace }),
-      ownerReferences: [ownerOf(deployment)],
-      labels: { 'mctl.dev/deployment': name },
-    },
-    spec: { deployment: name, revision, template },
-  }
-}
-
 /** Missing replicas are created unbound; surplus ones go, the highest first. */
 function planScale({ deployment, groups }: DeploymentScene, current: CurrentRevision): readonly StoreAction[] {
   const { replicas } = deployment.spec
@@ -193,14 +159,4 @@ function groupManifest(deployment: ModelDeployment, replica: number, current: Cu
     },
     spec,
   }
-}
-
-/** Revisions beyond revisionHistoryLimit go, oldest first; one that a group still runs stays. */
-function planHistory(
-  { deployment, groups, revisions }: DeploymentScene,
-  current: CurrentRevision,
-): readonly StoreAction[] {
-  const used = new Set(groups.flatMap((g) => [g.spec.revision, g.spec.next?.revision]))
-  const old = revisions.filter((r) => r.spec.revision !== current.number && !used.has(r.spec.revision))
-  return old.slice(0, Math.max(0, old.length - deployment.spec.revisionHistoryLimit)).map(remove)
 }

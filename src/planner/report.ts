@@ -5,7 +5,7 @@
 import { setConditions } from '../api/conditions.ts'
 import type { Model } from '../api/model.ts'
 import type { ModelDeployment } from '../api/modeldeployment.ts'
-import { templateOf } from '../api/modeldeployment.ts'
+import { templateOf } from '../api/template.ts'
 import type { Node } from '../api/node.ts'
 import type { Shard } from '../api/shard.ts'
 import type { Member, ShardGroup } from '../api/shardgroup.ts'

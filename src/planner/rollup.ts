@@ -5,9 +5,10 @@ import type { ModelDeploymentStatus } from '../api/modeldeployment.ts'
 import type { ShardGroup } from '../api/shardgroup.ts'
 import { counted } from '../lib/counted.ts'
 import { isBeingDeleted } from './actions.ts'
-import type { CurrentRevision, DeploymentScene } from './deployment.ts'
+import type { DeploymentScene } from './deployment.ts'
 import { describeCause } from './rankfailure.ts'
 import { waitingForRetry } from './reform.ts'
+import type { CurrentRevision } from './revisions.ts'
 import type { Scheduling } from './scheduling.ts'
 
 export interface RollUpInput {

@@ -8,11 +8,12 @@ import type { NextEpoch, ShardGroup } from '../api/shardgroup.ts'
 import { formatBytes } from '../lib/quantity.ts'
 import type { Plan, StoreAction } from './actions.ts'
 import { event, isBeingDeleted, setSpec, setStatus, soonest } from './actions.ts'
-import type { CurrentRevision, DeploymentScene } from './deployment.ts'
+import type { DeploymentScene } from './deployment.ts'
 import { notReadySinceMs } from './nodelife.ts'
 import { placeGroup } from './placement/place.ts'
 import type { Alternative, Demand, Placed, Unplaceable } from './placement/types.ts'
 import { demandOf, nodeViews, resolveShape } from './placement/view.ts'
+import type { CurrentRevision } from './revisions.ts'
 import { shapePendingMessage } from './shapepending.ts'
 
 /** Live memory changes without a change of any object: only time brings a group back that it refused. */

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { findCondition } from '../../../src/api/conditions.ts'
 import type { ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus } from '../../../src/api/modeldeployment.ts'
-import { templateOf } from '../../../src/api/modeldeployment.ts'
+import { templateOf } from '../../../src/api/template.ts'
 import type { ShardGroup, ShardGroupSpec, ShardGroupStatus } from '../../../src/api/shardgroup.ts'
 import type { Plan } from '../../../src/planner/actions.ts'
 import { planDeployment } from '../../../src/planner/deployment.ts'
@@ -207,8 +207,9 @@ describe('updating', () => {
   })
 
   test('old revisions beyond the limit go, but never one that still runs', () => {
-    const deployment = aDeployment({ revisionHistoryLimit: 1 })
-    const revisions = [1, 2, 3, 4].map((n) => aRevision(deployment, n))
+    const tokens = (n: number) => ({ serving: { contextTokens: 32 * n, concurrency: 1, maxOutputTokens: 32 } })
+    const deployment = aDeployment({ revisionHistoryLimit: 1, ...tokens(4) })
+    const revisions = [1, 2, 3, 4].map((n) => aRevision(aDeployment(tokens(n)), n))
     const p = plan(deployment, { revisions, groups: [single(0, { revision: 1 }, false)] })
     expect(actionsOf(p, 'delete').map((a) => a.object.metadata.name)).toEqual(['chat-r2'])
   })

@@ -1,7 +1,7 @@
 /** A model that agents can fetch is no reason against a node; one that they cannot must be there. */
 import { describe, expect, test } from 'vitest'
 import type { Model, ModelStatus } from '../../../src/api/model.ts'
-import { templateOf } from '../../../src/api/modeldeployment.ts'
+import { templateOf } from '../../../src/api/template.ts'
 import type { NodeModel } from '../../../src/api/node.ts'
 import type { Shard } from '../../../src/api/shard.ts'
 import { placeGroup } from '../../../src/planner/placement/place.ts'
