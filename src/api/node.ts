@@ -8,9 +8,16 @@ export interface Taint {
   readonly effect: 'NoSchedule'
 }
 
+export interface Drain {
+  /** Groups that fit nowhere else stop, and update.maxUnavailable does not hold. */
+  readonly force: boolean
+}
+
 export interface NodeSpec {
   readonly unschedulable: boolean
   readonly taints: readonly Taint[]
+  /** Set: every group leaves, and nothing new comes (`mctl drain`); it ends with `mctl uncordon`. */
+  readonly drain?: Drain
   /** Quantity; absent: clamp(2 GiB + RAM/8, 4 GiB, 16 GiB). */
   readonly systemReserve?: string
 }
@@ -78,7 +85,7 @@ export interface NodeStatus {
   readonly engines?: readonly EngineInfo[]
   readonly links?: readonly NodeLink[]
   readonly addresses?: readonly NodeAddress[]
-  /** Ready (server), MemoryPressure, DiskPressure, ThermalPressure (agent), Overcommitted (server). */
+  /** Ready (server), MemoryPressure, DiskPressure, ThermalPressure (agent), Overcommitted, Drained while spec.drain is set (server). */
   readonly conditions?: readonly Condition[]
 }
 

@@ -24,11 +24,13 @@ export interface ShardGroupSpec {
   readonly planHash: string
   /** Empty: not bound (pending or unplaceable). */
   readonly members: readonly Member[]
-  /** The planned successor, while the old epoch stops. */
+  /** The planned successor: its ranks fetch and prepare while the old epoch serves. */
   readonly next: NextEpoch | null
 }
 
 export interface NextEpoch {
+  /** It starts on other nodes while the old epoch still serves, which stops once this one is Ready. */
+  readonly startFirst?: boolean
   readonly epoch: number
   readonly revision: number
   readonly strategy: GroupStrategy
@@ -56,7 +58,7 @@ export interface FirstCause {
 
 export interface ShardGroupStatus {
   readonly phase?: GroupPhase
-  /** Scheduled, Ready. */
+  /** Scheduled, Ready; SuccessorPrepared while there is a successor, Leaving while its node is being drained. */
   readonly conditions?: readonly Condition[]
   /** Failures since the group was last good for 10 minutes; the exponent of the backoff. */
   readonly restarts?: number
@@ -66,6 +68,24 @@ export interface ShardGroupStatus {
   /** No new epoch starts before this time of the server's clock. */
   readonly backoffUntilMs?: number
   readonly readySinceMs?: number
+  /** Of the epoch that is being prepared. */
+  readonly fetch?: FetchStatus
+  /** Why the successor came to nothing so far, while the old epoch serves. */
+  readonly setback?: Setback
+}
+
+/** Bytes that the ranks have fetched, and when that last grew. */
+export interface FetchStatus {
+  readonly doneBytes: number
+  readonly totalBytes: number
+  readonly movedAtMs: number
+}
+
+export interface Setback {
+  /** In a row. */
+  readonly failures: number
+  readonly message: string
+  readonly retryAtMs: number
 }
 
 export interface ShardGroup {

@@ -31,3 +31,9 @@ export function flippedReady({ type, object, previous }: Change): boolean {
   const ready = (node: MctlObject) => isTrue((node as Node).status?.conditions, 'Ready')
   return ready(object) !== ready(previous)
 }
+
+/** The drain of the node became one that may cost replicas, or ceased to be. */
+export function flippedForce({ object, previous }: Change): boolean {
+  const force = (node: MctlObject | undefined) => (node as Node | undefined)?.spec.drain?.force
+  return force(object) !== force(previous)
+}

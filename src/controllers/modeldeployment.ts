@@ -3,6 +3,7 @@ import { findCondition, isTrue } from '../api/conditions.ts'
 import type { MctlObject } from '../api/meta.ts'
 import type { ModelDeployment } from '../api/modeldeployment.ts'
 import type { Node } from '../api/node.ts'
+import type { ShardGroup } from '../api/shardgroup.ts'
 import { isBeingDeleted } from '../planner/actions.ts'
 import { planDeployment } from '../planner/deployment.ts'
 import type { Change, Snapshot } from '../store/store.ts'
@@ -49,9 +50,22 @@ function freedNames({ type, object, previous }: Change, snapshot: Snapshot): rea
 const mayFreeBytes = ({ type, object, previous }: Change): boolean =>
   type === 'DELETED' || (type === 'MODIFIED' && previous?.metadata.generation !== object.metadata.generation)
 
-/** Deployments that want something that they do not have. */
+/** On a node that is being drained, or just was. */
+const isLeaving = ({ spec, status }: ShardGroup, drained: ReadonlySet<string>): boolean =>
+  [...spec.members, ...(spec.next?.members ?? [])].some((m) => drained.has(m.node)) ||
+  findCondition(status?.conditions, 'Leaving') !== undefined
+
+/** Deployments that want something that they do not have, or a group of which must leave its node. */
 function waiting(snapshot: Snapshot): readonly string[] {
-  const lacks = (d: ModelDeployment) => !isBeingDeleted(d) && !isTrue(d.status?.conditions, 'Ready')
+  const drained = new Set(snapshot.list('Node').flatMap((n) => (n.spec.drain === undefined ? [] : [n.metadata.name])))
+  const leaving = new Set(
+    snapshot
+      .list('ShardGroup')
+      .filter((g) => isLeaving(g, drained))
+      .flatMap((g) => ownerKeys(g, 'ModelDeployment')),
+  )
+  const lacks = (d: ModelDeployment & MctlObject) =>
+    !isBeingDeleted(d) && (!isTrue(d.status?.conditions, 'Ready') || leaving.has(keyFor(d)))
   return byUrgency(snapshot.list('ModelDeployment')).filter(lacks).map(keyFor)
 }
 

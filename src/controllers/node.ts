@@ -5,6 +5,7 @@
 import type { ShardGroup } from '../api/shardgroup.ts'
 import type { MctlObject } from '../api/meta.ts'
 import { keyString, parseKey } from '../api/meta.ts'
+import { drainCondition } from '../planner/drain.ts'
 import { boundBytes } from '../planner/ledger.ts'
 import type { NodeContact } from '../planner/nodelife.ts'
 import { planNodeLife } from '../planner/nodelife.ts'
@@ -31,7 +32,8 @@ export function nodeLoop(doors: ControllerDoors): Loop {
         if (node === undefined) return undefined
         const ledger = { groups: tx.list('ShardGroup'), shards: tx.list('Shard') }
         const bound = boundBytes(ledger).get(name) ?? 0
-        const plan = planNodeLife({ node, contact, boundBytes: bound, nowMs: tx.nowMs })
+        const drained = drainCondition(node, ledger.groups, ledger.shards)
+        const plan = planNodeLife({ node, contact, boundBytes: bound, nowMs: tx.nowMs, ...(drained && { drained }) })
         perform(tx, plan.actions)
         return plan.waitMs
       })

@@ -1,9 +1,10 @@
 /** The loop of ShardGroups: woken by its Shards, and by nodes of its gang that come and go. */
-import { findCondition } from '../api/conditions.ts'
+import { findCondition, isTrue } from '../api/conditions.ts'
+import type { Shard } from '../api/shard.ts'
 import type { ShardGroup } from '../api/shardgroup.ts'
 import { planShardGroup } from '../planner/shardgroup.ts'
 import type { Change, Snapshot } from '../store/store.ts'
-import { flippedReady, isOfKind } from './changes.ts'
+import { flippedForce, flippedReady, isOfKind } from './changes.ts'
 import type { ControllerDoors, Loop } from './controller.ts'
 import { keyFor, ownerKeys, reconcileObject, sayRefused } from './controller.ts'
 
@@ -19,16 +20,36 @@ export const shardGroupLoop = (doors: ControllerDoors): Loop => ({
 
 function keysOf(change: Change, snapshot: Snapshot): readonly string[] {
   const { object } = change
-  if (isOfKind(object, 'ShardGroup')) return [keyFor(object)]
-  if (isOfKind(object, 'Shard')) return ownerKeys(object, 'ShardGroup')
-  if (isOfKind(object, 'Node')) return flippedReady(change) ? groupsOn(object.metadata.name, snapshot) : []
+  if (isOfKind(object, 'ShardGroup')) return [keyFor(object), ...waitingSiblings(object, snapshot)]
+  if (isOfKind(object, 'Shard'))
+    return [...ownerKeys(object, 'ShardGroup'), ...(change.type === 'DELETED' ? waitingSiblings(object, snapshot) : [])]
+  if (isOfKind(object, 'ModelDeployment'))
+    return snapshot
+      .list('ShardGroup')
+      .filter((g) => isOf(g, object.metadata.namespace, object.metadata.name) && g.spec.next !== null)
+      .map(keyFor)
+  if (isOfKind(object, 'Node'))
+    return flippedReady(change) || flippedForce(change) ? groupsOn(object.metadata.name, snapshot) : []
   if (isOfKind(object, 'Model') || isOfKind(object, 'Revision'))
     return snapshot.list('ShardGroup').filter(waitsForShape).map(keyFor)
   return []
 }
 
+const isOf = ({ metadata, spec }: ShardGroup, namespace: string | undefined, deployment: string): boolean =>
+  metadata.namespace === namespace && spec.deployment === deployment
+
+/** Groups of the same deployment that may wait for this one: until it is ready again, or has stopped. */
+function waitingSiblings({ metadata, spec }: ShardGroup | Shard, snapshot: Snapshot): readonly string[] {
+  return snapshot
+    .list('ShardGroup')
+    .filter((g) => isOf(g, metadata.namespace, spec.deployment))
+    .filter((g) => g.spec.next !== null || !isTrue(g.status?.conditions, 'Ready'))
+    .map(keyFor)
+}
+
 function groupsOn(node: string, snapshot: Snapshot): readonly string[] {
-  const members = snapshot.list('ShardGroup').filter((g) => g.spec.members.some((m) => m.node === node))
+  const isOn = ({ spec }: ShardGroup) => [...spec.members, ...(spec.next?.members ?? [])].some((m) => m.node === node)
+  const members = snapshot.list('ShardGroup').filter(isOn)
   const shards = snapshot.list('Shard').filter((s) => s.spec.nodeName === node)
   return [...members.map(keyFor), ...shards.flatMap((s) => ownerKeys(s, 'ShardGroup'))]
 }

@@ -183,7 +183,7 @@ function checkMembers(
   return found
 }
 
-/** A shard of the group's current epoch is exactly what its member says; no shard is ahead of its group. */
+/** A shard of the group's epoch, or of the planned next one, is exactly what its member says; none is ahead of both. */
 function checkShard(world: Objects, shard: Shard): readonly Finding[] {
   const { spec, metadata } = shard
   const object = `Shard/${metadata.namespace ?? ''}/${metadata.name}`
@@ -192,10 +192,12 @@ function checkShard(world: Objects, shard: Shard): readonly Finding[] {
   if (metadata.name !== name) found.push({ rule: 'NameBroken', object, message: `its spec says ${name}` })
   const group = world.groups.find((g) => g.metadata.name === spec.group && g.metadata.namespace === metadata.namespace)
   if (group === undefined) return found
-  if (spec.epoch > group.spec.epoch)
+  const leaving = metadata.deletionTimestamp !== undefined
+  if (spec.epoch > group.spec.epoch && spec.epoch !== group.spec.next?.epoch && !leaving)
     found.push({ rule: 'EpochAhead', object, message: `epoch ${spec.epoch}, its group is in ${group.spec.epoch}` })
-  if (spec.epoch !== group.spec.epoch || metadata.deletionTimestamp !== undefined) return found
-  const member = group.spec.members.find((m) => m.rank === spec.rank)
+  const ofEpoch = [group.spec, group.spec.next].find((e) => e?.epoch === spec.epoch)
+  if (ofEpoch === undefined || ofEpoch === null || leaving) return found
+  const member = ofEpoch.members.find((m) => m.rank === spec.rank)
   const same =
     member !== undefined &&
     member.node === spec.nodeName &&

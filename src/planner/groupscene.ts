@@ -6,7 +6,7 @@ import { setConditions } from '../api/conditions.ts'
 import type { ConditionUpdate } from '../api/conditions.ts'
 import type { Node } from '../api/node.ts'
 import type { Shard } from '../api/shard.ts'
-import type { GroupPhase, ShardGroup, ShardGroupStatus } from '../api/shardgroup.ts'
+import type { GroupPhase, NextEpoch, ShardGroup, ShardGroupStatus } from '../api/shardgroup.ts'
 import { isReady } from './nodelife.ts'
 import type { World } from './world.ts'
 
@@ -17,7 +17,9 @@ export interface GroupScene {
   readonly nowMs: number
   /** By rank. */
   readonly current: readonly Shard[]
-  /** Shards of older epochs, or of an earlier group of this name, whose processes may still live. */
+  /** Of the planned successor, by rank: made while the current epoch serves. */
+  readonly upcoming: readonly Shard[]
+  /** Shards of other epochs, or of an earlier group of this name, whose processes may still live. */
   readonly older: readonly Shard[]
   readonly nodeOf: (name: string) => Node | undefined
   readonly formed: boolean
@@ -30,13 +32,32 @@ export function sceneOf(world: World, group: ShardGroup, nowMs: number): GroupSc
   const ofName = world.shards.filter(
     (s) => s.metadata.namespace === group.metadata.namespace && s.spec.group === group.metadata.name,
   )
-  const isCurrent = (s: Shard) =>
-    s.spec.epoch === group.spec.epoch &&
-    (s.metadata.ownerReferences ?? []).some((owner) => owner.uid === group.metadata.uid)
-  const current = ofName.filter(isCurrent).sort((a, b) => a.spec.rank - b.spec.rank)
-  const older = ofName.filter((s) => !isCurrent(s))
+  const ofEpoch = (epoch: number | undefined) =>
+    ofName
+      .filter((s) => s.spec.epoch === epoch)
+      .filter((s) => (s.metadata.ownerReferences ?? []).some((owner) => owner.uid === group.metadata.uid))
+      .sort((a, b) => a.spec.rank - b.spec.rank)
+  const current = ofEpoch(group.spec.epoch)
+  const upcoming = ofEpoch(group.spec.next?.epoch)
+  const older = ofName.filter((s) => !current.includes(s) && !upcoming.includes(s))
   const formed = current.length > 0 || formedPhases.includes(group.status?.phase)
-  return { world, group, nowMs, current, older, nodeOf: (name) => nodes.get(name), formed }
+  return { world, group, nowMs, current, upcoming, older, nodeOf: (name) => nodes.get(name), formed }
+}
+
+/** The successor as if it were current: what decides about a group decides about it, too. */
+export function successorScene(scene: GroupScene, next: NextEpoch): GroupScene {
+  const { group, upcoming } = scene
+  const { startFirst: _, ...epoch } = next
+  const spec = { ...group.spec, ...epoch, next: null }
+  return { ...scene, group: { ...group, spec }, current: upcoming, upcoming: [], formed: upcoming.length > 0 }
+}
+
+/** An epoch that no Shard of this name ever had: Shards of a plan that was given up may still stand on a silent node. */
+export function nextEpochOf(world: Pick<World, 'shards'>, group: ShardGroup): number {
+  const taken = world.shards
+    .filter((s) => s.metadata.namespace === group.metadata.namespace && s.spec.group === group.metadata.name)
+    .map((s) => s.spec.epoch)
+  return 1 + Math.max(group.spec.epoch, group.spec.next?.epoch ?? 0, ...taken)
 }
 
 /** Older Shards on nodes that can be reached: their processes must be gone first. Those on a silent node delay nothing. */

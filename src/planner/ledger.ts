@@ -1,7 +1,7 @@
 /**
  * The ledger: bytes bound on a node, from bindings, never from live free memory. A group claims the largest of what
- * its members, its successor's members and its existing shards need on a node, so a restart or an update never loses
- * its place to a stranger, and a tight group can restart in its own bytes.
+ * its members, its successor's members and its existing shards of one epoch need on a node, so a restart or an update
+ * never loses its place to a stranger, and a tight group can restart in its own bytes.
  */
 import type { Member, ShardGroup } from '../api/shardgroup.ts'
 import type { Shard } from '../api/shard.ts'
@@ -38,14 +38,15 @@ export function claims(input: LedgerInput): ReadonlyMap<string, ReadonlyMap<stri
     raise(key, sumByNode(group.spec.members))
     raise(key, sumByNode(group.spec.next?.members ?? []))
   }
-  const shardBytes = new Map<string, { node: string; memoryBytes: number }[]>()
-  for (const shard of input.shards) {
-    const key = groupKey(shard.metadata.namespace, shard.spec.group)
-    const list = shardBytes.get(key) ?? []
-    list.push({ node: shard.spec.nodeName, memoryBytes: shard.spec.memoryBytes })
-    shardBytes.set(key, list)
+  // By epoch: two of one group are never alive on one node, so their bytes are there once.
+  const epochs = new Map<string, { key: string; shards: { node: string; memoryBytes: number }[] }>()
+  for (const { metadata, spec } of input.shards) {
+    const key = groupKey(metadata.namespace, spec.group)
+    const ofEpoch = epochs.get(`${key}@${spec.epoch}`) ?? { key, shards: [] }
+    ofEpoch.shards.push({ node: spec.nodeName, memoryBytes: spec.memoryBytes })
+    epochs.set(`${key}@${spec.epoch}`, ofEpoch)
   }
-  for (const [key, shards] of shardBytes) raise(key, sumByNode(shards))
+  for (const { key, shards } of epochs.values()) raise(key, sumByNode(shards))
   return byGroup
 }
 

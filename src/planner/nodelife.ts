@@ -34,6 +34,8 @@ export interface NodeLifeInput {
   /** Bytes that the ledger binds on this node. */
   readonly boundBytes: number
   readonly nowMs: number
+  /** How far its drain is; absent: it is not drained. */
+  readonly drained?: ConditionUpdate
 }
 
 /** Reachable: its agent can be told things, so an older epoch there must be gone before the next one starts. */
@@ -51,7 +53,9 @@ export function planNodeLife(input: NodeLifeInput): Plan {
   const { node, nowMs } = input
   const ready = readiness(input)
   const memory = memoryOf(node, input.boundBytes)
-  const conditions = setConditions(node.status?.conditions, [ready, ...memory.conditions], nowMs)
+  const drained = input.drained === undefined ? [] : [input.drained]
+  const before = (node.status?.conditions ?? []).filter(({ type }) => type !== 'Drained' || drained.length > 0)
+  const conditions = setConditions(before, [ready, ...memory.conditions, ...drained], nowMs)
   const status: NodeStatus = { ...node.status, ...memory.figures, conditions }
   const events = lifeEvents(node, conditions)
   return {
@@ -139,5 +143,8 @@ function lifeEvents(node: Node, conditions: readonly Condition[]): readonly Stor
   else if (ready !== undefined && isReady(node)) events.push(event(node, 'Warning', 'NodeNotReady', ready.message))
   const over = flipped('Overcommitted')
   if (over?.status === 'True') events.push(event(node, 'Warning', 'NodeOvercommitted', over.message))
+  const drained = flipped('Drained')
+  if (drained !== undefined)
+    events.push(event(node, 'Normal', drained.status === 'True' ? 'NodeDrained' : 'NodeDraining', drained.message))
   return events
 }

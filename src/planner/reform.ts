@@ -10,7 +10,7 @@ import { event, setSpec, setStatus } from './actions.ts'
 import { FAILED_RETRY_MS, hasGivenUp, loadFailuresAfter } from './loadfailure.ts'
 import { describeCause } from './rankfailure.ts'
 import type { GroupScene } from './groupscene.ts'
-import { notReady, statusOf } from './groupscene.ts'
+import { nextEpochOf, notReady, statusOf } from './groupscene.ts'
 import { remedyOf } from './remedy.ts'
 
 /** 2 s ×2 ≤ 300 s (DESIGN §10a). No chance in it: a gang restarts on its own nodes and meets no herd. */
@@ -26,8 +26,9 @@ export function reform(scene: GroupScene, cause: FirstCause): Plan {
   const firstCause = { ...cause, atMs: Math.min(cause.atMs, nowMs) }
   const loadFailures = loadFailuresAfter(group.status, firstCause)
   const delayMs = hasGivenUp({ loadFailures }) ? FAILED_RETRY_MS : backoffMs(crashBackoff, restarts, 0)
-  const { revision, strategy, engine, transport, planHash, members, epoch } = group.spec
-  const next = { epoch: epoch + 1, revision, strategy, engine, transport, planHash, members }
+  const { revision, strategy, engine, transport, planHash, members } = group.spec
+  const epoch = nextEpochOf(scene.world, group)
+  const next = { epoch, revision, strategy, engine, transport, planHash, members }
   const counts = { restarts, loadFailures, firstCause, backoffUntilMs: nowMs + delayMs }
   const message = describeCause(firstCause)
   const { phase, reason, message: why } = waitingForRetry(counts)
@@ -38,7 +39,7 @@ export function reform(scene: GroupScene, cause: FirstCause): Plan {
   if (hasGivenUp(counts)) events.push(event(group, 'Warning', 'LoadFailed', failedText(counts)))
   else
     events.push(
-      event(group, 'Warning', 'BackOff', `epoch ${epoch + 1} starts in ${delayMs / 1000} s (restart ${restarts})`),
+      event(group, 'Warning', 'BackOff', `epoch ${epoch} starts in ${delayMs / 1000} s (restart ${restarts})`),
     )
   return {
     actions: [setSpec(group, { ...group.spec, next }), setStatus(group, failed), ...events],

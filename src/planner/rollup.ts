@@ -1,15 +1,17 @@
 /** The status of a ModelDeployment from its groups: counts, conditions and why it is not Ready, in one place. */
-import { findCondition, isTrue, setConditions } from '../api/conditions.ts'
+import { findCondition, setConditions } from '../api/conditions.ts'
 import type { ConditionUpdate } from '../api/conditions.ts'
 import type { ModelDeploymentStatus } from '../api/modeldeployment.ts'
 import type { ShardGroup } from '../api/shardgroup.ts'
 import { counted } from '../lib/counted.ts'
 import { isBeingDeleted } from './actions.ts'
+import type { Scheduling } from './binding.ts'
 import type { DeploymentScene } from './deployment.ts'
 import { describeCause } from './rankfailure.ts'
 import { waitingForRetry } from './reform.ts'
 import type { CurrentRevision } from './revisions.ts'
-import type { Scheduling } from './scheduling.ts'
+import { successorMessage } from './successor.ts'
+import { isGroupReady } from './rollout.ts'
 
 export interface RollUpInput {
   /** As the transaction leaves them. */
@@ -36,7 +38,7 @@ export function rollUp(scene: DeploymentScene, input: RollUpInput): { status: Mo
     wanted: deployment.spec.replicas,
     bound: living.filter((g) => g.spec.members.length > 0).length,
     ready: ready.length,
-    updated: living.filter((g) => g.spec.revision === number && g.spec.next === null).length,
+    updated: living.filter((g) => g.spec.revision === number).length,
   }
   const progress = progressing(scene, input, counts)
   const updates = [
@@ -67,9 +69,6 @@ export function deletingStatus({ deployment, groups, nowMs }: DeploymentScene): 
   const conditions = setConditions(old.conditions, [off('Available'), off('Ready')], nowMs)
   return { ...old, replicas: groups.length, readyReplicas: 0, conditions }
 }
-
-const isGroupReady = (group: ShardGroup): boolean =>
-  isTrue(group.status?.conditions, 'Ready') && group.spec.next === null
 
 const valid = ({ invalid }: RollUpInput): ConditionUpdate =>
   invalid === undefined
@@ -143,20 +142,35 @@ function progressing(
   const type = 'Progressing'
   if (deployment.spec.paused)
     return { condition: { type, status: 'Unknown', reason: 'DeploymentPaused', message: 'spec.paused is set' } }
-  if (ready >= wanted && updated >= wanted) {
-    const message = `revision ${input.current?.number ?? 0} is rolled out`
+  // Once rolled out it stays so: a replica that fails later, or is added, is no update that makes no progress.
+  const known = findCondition(deployment.status?.conditions, type)?.reason === 'NewRevisionAvailable'
+  const message = `revision ${input.current?.number ?? 0} is rolled out`
+  const isSame = known && deployment.status?.currentRevision === input.current?.number
+  const noneOld = input.groups.every((g) => isBeingDeleted(g) || g.spec.revision === input.current?.number)
+  if (updated >= wanted && (ready >= wanted || (isSame && noneOld)))
     return { condition: { type, status: 'True', reason: 'NewRevisionAvailable', message } }
-  }
   const deadlineMs = lastProgressMs(scene) + deployment.spec.progressDeadlineSeconds * 1000
-  if (nowMs < deadlineMs) {
-    const message = `${updated} of ${wanted} replicas are updated, ${ready} are ready`
-    return { condition: { type, status: 'True', reason: 'ReplicasUpdating', message }, waitMs: deadlineMs - nowMs }
-  }
-  const message = `no progress for ${deployment.spec.progressDeadlineSeconds} s; still trying`
-  return { condition: { type, status: 'False', reason: 'ProgressDeadlineExceeded', message } }
+  const why = whatIsAwaited(input.groups)
+  const counts = `${updated} of ${wanted} replicas are updated, ${ready} are ready${why === undefined ? '' : `: ${why}`}`
+  if (nowMs < deadlineMs)
+    return {
+      condition: { type, status: 'True', reason: 'ReplicasUpdating', message: counts },
+      waitMs: deadlineMs - nowMs,
+    }
+  const late = `no progress for ${deployment.spec.progressDeadlineSeconds} s; still trying: ${counts}`
+  return { condition: { type, status: 'False', reason: 'ProgressDeadlineExceeded', message: late } }
 }
 
-/** The last time that anything moved: the newest Revision, a group made or one of its conditions flipped. */
+/** Of the first group whose successor is on its way: how far it is. */
+function whatIsAwaited(groups: readonly ShardGroup[]): string | undefined {
+  for (const group of groups) {
+    const message = successorMessage(group)
+    if (message !== undefined) return `${group.metadata.name}: ${message}`
+  }
+  return undefined
+}
+
+/** The last time that anything moved: the newest Revision, a group made, a condition flipped, bytes of a model fetched. */
 function lastProgressMs({ deployment, revisions, groups, nowMs }: DeploymentScene): number {
   const readySince = findCondition(deployment.status?.conditions, 'Ready')?.lastTransitionTime
   const times = [
@@ -167,5 +181,6 @@ function lastProgressMs({ deployment, revisions, groups, nowMs }: DeploymentScen
       ...(g.status?.conditions ?? []).map((c) => c.lastTransitionTime),
     ]),
   ].flatMap((t) => (t === undefined ? [] : [Date.parse(t)]))
+  times.push(...groups.flatMap((g) => g.status?.fetch?.movedAtMs ?? []))
   return times.length === 0 ? nowMs : Math.max(...times)
 }

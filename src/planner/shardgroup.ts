@@ -3,10 +3,10 @@
  * lost ⇒ the whole group re-forms under the next epoch. Every step is decided afresh from one snapshot; where and
  * whether it is bound is decided by deployment.ts.
  */
-import { setConditions } from '../api/conditions.ts'
+import { isTrue, setConditions } from '../api/conditions.ts'
 import type { ConditionUpdate } from '../api/conditions.ts'
 import type { Shard, ShardPhase } from '../api/shard.ts'
-import type { GroupPhase, ShardGroup, ShardGroupStatus } from '../api/shardgroup.ts'
+import type { GroupPhase, NextEpoch, ShardGroup, ShardGroupStatus } from '../api/shardgroup.ts'
 import { CHILDREN_FINALIZER } from '../api/words.ts'
 import { counted } from '../lib/counted.ts'
 import type { Plan, StoreAction } from './actions.ts'
@@ -16,17 +16,17 @@ import type { GroupScene } from './groupscene.ts'
 import { makeShards } from './makeshards.ts'
 import { isReady } from './nodelife.ts'
 import { hasGivenUp } from './loadfailure.ts'
-import { failureOf, nextDeadlineMs, refineCause } from './rankfailure.ts'
+import { describeCause, failureOf, nextDeadlineMs, refineCause } from './rankfailure.ts'
 import { backoffLeftMs, reform, RESTARTS_FORGOTTEN_AFTER_MS, waitingForRetry } from './reform.ts'
+import { RENDEZVOUS_WINDOW_MS, rendezvousActions } from './rendezvous.ts'
+import { recreateHold } from './rollout.ts'
+import { fetchOf, planSuccessor, withoutSuccessorStatus, withSuccessor } from './successor.ts'
 import type { World } from './world.ts'
-
-/** Time that agents have, from the rendezvous on, to read it and start their rank; the ring itself waits 15 s. */
-export const RENDEZVOUS_WINDOW_MS = 12_000
 
 export function planShardGroup(world: World, group: ShardGroup, nowMs: number): Plan {
   const scene = sceneOf(world, group, nowMs)
   if (isBeingDeleted(group)) return planStop(scene)
-  if (group.spec.next !== null) return planPromotion(scene, group.spec.next)
+  if (group.spec.next !== null) return planNext(scene, group.spec.next)
   if (group.spec.members.length === 0) return planUnbound(scene)
   if (!scene.formed) return planForming(scene)
   if (group.spec.members.some((m) => scene.nodeOf(m.node) === undefined)) return planNodeGone(scene)
@@ -38,7 +38,7 @@ export function planShardGroup(world: World, group: ShardGroup, nowMs: number): 
 /** Deletion: the Shards go first; the group vanishes when no process of it is left. */
 function planStop(scene: GroupScene): Plan {
   const { group } = scene
-  const shards = [...scene.current, ...scene.older]
+  const shards = [...scene.current, ...scene.upcoming, ...scene.older]
   if (shards.length === 0)
     return {
       actions: [removeFinalizer(group, CHILDREN_FINALIZER)],
@@ -53,8 +53,36 @@ function planStop(scene: GroupScene): Plan {
   return { actions, report: [`Stopping: ${message}`] }
 }
 
+/** While the group serves its successor is brought near; then it takes over. */
+function planNext(scene: GroupScene, next: NextEpoch): Plan {
+  const step = planSuccessor(scene, next)
+  if (step.kind === 'Wait') return withSuccessor(planStart(scene), scene, step)
+  return step.seamless ? planHandOver(scene, next) : planPromotion(scene, next)
+}
+
+/** The successor is Ready on other nodes: it is routed from this transaction on, and the old Shards go. */
+function planHandOver(scene: GroupScene, next: NextEpoch): Plan {
+  const { group, nowMs, upcoming } = scene
+  const message = `epoch ${next.epoch} on ${nodesOf(next.members)} took over from epoch ${group.spec.epoch} on ${nodesOf(group.spec.members)} without a gap`
+  const ready = allReady(upcoming.length, next.epoch)
+  const conditions = setConditions(withoutSuccessorStatus(group.status ?? {}).conditions, [ready], nowMs)
+  return {
+    actions: [
+      setSpec(group, promoted(group, next)),
+      setStatus(group, { phase: 'Ready', readySinceMs: nowMs, restarts: 0, conditions }),
+      ...deletions([...scene.current, ...scene.older]),
+      event(group, 'Normal', 'TookOver', message),
+    ],
+    report: [`TookOver: ${message}`],
+  }
+}
+
+function promoted({ spec }: ShardGroup, { startFirst: _, ...next }: NextEpoch): ShardGroup['spec'] {
+  return { ...spec, ...next, next: null }
+}
+
 /** The successor becomes current and the old Shards are deleted, in one transaction: never two epochs routed. */
-function planPromotion(scene: GroupScene, next: NonNullable<ShardGroup['spec']['next']>): Plan {
+function planPromotion(scene: GroupScene, next: NextEpoch): Plan {
   const { group, nowMs } = scene
   const sameRevision = next.revision === group.spec.revision
   const { restarts, loadFailures, backoffUntilMs, firstCause } = group.status ?? {}
@@ -75,11 +103,13 @@ function planPromotion(scene: GroupScene, next: NonNullable<ShardGroup['spec']['
   const status: ShardGroupStatus = {
     ...kept,
     phase: inBackoff ? retry.phase : 'Stopping',
-    conditions: setConditions(group.status?.conditions, [condition], nowMs),
+    conditions: setConditions(withoutSuccessorStatus(group.status ?? {}).conditions, [condition], nowMs),
   }
+  const failure = isTrue(group.status?.conditions, 'Ready') ? failureOf(scene) : undefined
   return {
     actions: [
-      setSpec(group, { ...group.spec, ...next, next: null }),
+      ...(failure === undefined ? [] : [event(group, 'Warning', 'RankFailed', describeCause(failure))]),
+      setSpec(group, promoted(group, next)),
       setStatus(group, status),
       ...deletions(
         [...scene.current, ...scene.older],
@@ -119,8 +149,8 @@ function planForming(scene: GroupScene): Plan {
     return wait(phase, reason, message, leftMs)
   }
   if (blocking.length > 0) {
-    const names = blocking.map((s) => `${s.metadata.name} on ${s.spec.nodeName}`).join(', ')
-    return wait('Stopping', 'WaitingForOldEpoch', `waiting for shards of an older epoch to stop: ${names}`)
+    const { reason, message } = waitingForOld(blocking)
+    return wait('Stopping', reason, message)
   }
 
   const made = makeShards(scene)
@@ -159,11 +189,16 @@ function planStart(scene: GroupScene): Plan {
     .map((s, i) => `rank ${s.spec.rank} on ${s.spec.nodeName}: ${phases[i] ?? 'Pending'}`)
     .join(', ')
   const silent = silentNodes(scene)
-  const condition = silent.length > 0 ? nodeNotReady(silent) : notReady(phase, message)
+  const held = rendezvous.length === 0 ? startHold(scene) : undefined
+  const condition = silent.length > 0 ? nodeNotReady(silent) : (held ?? notReady(phase, message))
+  const fetch = fetchOf(current, group.status?.fetch, nowMs)
   const actions = [
     ...deletions(older),
     ...rendezvous,
-    setStatus(group, withoutReadySince(statusOf(scene, { phase }, [scheduled(scene), condition]))),
+    setStatus(
+      group,
+      withoutReadySince(statusOf(scene, { phase, ...(fetch && { fetch }) }, [scheduled(scene), condition])),
+    ),
   ]
   if (rendezvous.length > 0)
     actions.push(
@@ -182,20 +217,32 @@ function planStart(scene: GroupScene): Plan {
   }
 }
 
+/** All are prepared, and something older must be gone before they may meet. */
+function startHold(scene: GroupScene): ConditionUpdate | undefined {
+  if (scene.current.some((s) => s.status?.phase !== 'Prepared')) return undefined
+  const holding = holdingRendezvous(scene)
+  if (holding.length > 0) return waitingForOld(holding)
+  const hold = recreateHold(scene)
+  return hold && notReady(hold.reason, hold.message)
+}
+
+const waitingForOld = (shards: readonly Shard[]): ConditionUpdate => {
+  const names = shards.map((s) => `${s.metadata.name} on ${s.spec.nodeName}`).join(', ')
+  return notReady('WaitingForOldEpoch', `waiting for shards of an older epoch to stop: ${names}`)
+}
+
 function planReady(scene: GroupScene): Plan {
   const { group, current, older, nowMs } = scene
   const { restarts = 0, loadFailures = 0, readySinceMs = nowMs, conditions } = group.status ?? {}
   const forgetMs = readySinceMs + RESTARTS_FORGOTTEN_AFTER_MS - nowMs
   const silent = silentNodes(scene)
-  const message = `${ranksOf(current.length, group.spec.epoch)} ready`
-  const ready: ConditionUpdate =
-    silent.length > 0 ? nodeNotReady(silent) : { type: 'Ready', status: 'True', reason: 'AllRanksReady', message }
+  const ready = silent.length > 0 ? nodeNotReady(silent) : allReady(current.length, group.spec.epoch)
   const before = conditions?.find((c) => c.type === 'Ready')
   const counts = { restarts: forgetMs <= 0 ? 0 : restarts, ...(loadFailures > 0 ? { loadFailures: 0 } : {}) }
   const status = statusOf(scene, { phase: 'Ready', readySinceMs, ...counts }, [scheduled(scene), ready])
   const actions = [...deletions(older), setStatus(group, status)]
   if (before?.status !== ready.status || before.reason !== ready.reason) {
-    if (ready.status === 'True') actions.push(event(group, 'Normal', 'Ready', message))
+    if (ready.status === 'True') actions.push(event(group, 'Normal', 'Ready', ready.message))
     else actions.push(event(group, 'Warning', 'NodeNotReady', ready.message))
   }
   return {
@@ -205,24 +252,16 @@ function planReady(scene: GroupScene): Plan {
   }
 }
 
-/**
- * Once every rank is Prepared: who meets whom, into every Shard in one transaction. Each rank's entry is the address
- * that it took at Prepared; nothing of an older epoch may still be alive where it could answer.
- */
-function rendezvousActions(scene: GroupScene): readonly StoreAction[] {
-  const { current, nowMs } = scene
-  if (current.some((s) => s.spec.rendezvous !== null || s.status?.phase !== 'Prepared')) return []
-  if (holdingRendezvous(scene).length > 0) return []
-  const addresses = current.map((s) => s.status?.ringAddress)
-  if (addresses.some((a) => a === undefined)) return []
-  const hosts = addresses.map((a) => [a])
-  const startByMs = nowMs + RENDEZVOUS_WINDOW_MS
-  return current.map((s) => setSpec(s, { ...s.spec, rendezvous: { startByMs, hosts } }))
-}
-
 const everyRank = (n: number): string => (n === 1 ? 'the only rank is' : `all ${n} ranks are`)
 const ranksOf = (n: number, epoch: number): string =>
   n === 1 ? `the only rank of epoch ${epoch} is` : `all ${n} ranks of epoch ${epoch} are`
+
+const allReady = (n: number, epoch: number): ConditionUpdate => ({
+  type: 'Ready',
+  status: 'True',
+  reason: 'AllRanksReady',
+  message: `${ranksOf(n, epoch)} ready`,
+})
 
 const gangPhase = (current: readonly Shard[], phases: readonly ShardPhase[]): GroupPhase =>
   current.some((s) => s.spec.rendezvous !== null) ? 'Starting' : phases.includes('Fetching') ? 'Fetching' : 'Preparing'

@@ -1,0 +1,24 @@
+/** When the ranks of an epoch may meet, and what is written into their Shards then. */
+import type { StoreAction } from './actions.ts'
+import { setSpec } from './actions.ts'
+import type { GroupScene } from './groupscene.ts'
+import { holdingRendezvous } from './groupscene.ts'
+import { recreateHold } from './rollout.ts'
+
+/** Time that agents have, from the rendezvous on, to read it and start their rank; the ring itself waits 15 s. */
+export const RENDEZVOUS_WINDOW_MS = 12_000
+
+/**
+ * Once every rank is Prepared: who meets whom, into every Shard in one transaction. Each rank's entry is the address
+ * that it took at Prepared; nothing of an older epoch may still be alive where it could answer.
+ */
+export function rendezvousActions(scene: GroupScene): readonly StoreAction[] {
+  const { current, nowMs } = scene
+  if (current.some((s) => s.spec.rendezvous !== null || s.status?.phase !== 'Prepared')) return []
+  if (holdingRendezvous(scene).length > 0 || recreateHold(scene) !== undefined) return []
+  const addresses = current.map((s) => s.status?.ringAddress)
+  if (addresses.some((a) => a === undefined)) return []
+  const hosts = addresses.map((a) => [a])
+  const startByMs = nowMs + RENDEZVOUS_WINDOW_MS
+  return current.map((s) => setSpec(s, { ...s.spec, rendezvous: { startByMs, hosts } }))
+}

@@ -1,0 +1,126 @@
+/**
+ * A new template reaches the groups: one per transaction, each as its next epoch. One that does not serve goes at once; a
+ * ready one goes beside itself where maxSurge and memory allow, else in its own bytes, and no more of them at a time
+ * than may be away. When it stops is decided later, in rollout.ts.
+ */
+import type { NextEpoch, ShardGroup } from '../api/shardgroup.ts'
+import type { Scheduling } from './binding.ts'
+import { moveGroup, pendingOf, place, PRESSURE_RETRY_MS, refusedForPressure, unbind, withGroup } from './binding.ts'
+import type { DeploymentScene } from './deployment.ts'
+import { event, soonest } from './actions.ts'
+import { counted } from '../lib/counted.ts'
+import type { Unplaceable } from './placement/types.ts'
+import type { CurrentRevision } from './revisions.ts'
+import { isGroupReady } from './rollout.ts'
+import { replaceSuccessor } from './successor.ts'
+
+/** undefined: there is nothing to update now. */
+export function planUpdate(
+  scene: DeploymentScene,
+  current: CurrentRevision,
+  living: readonly ShardGroup[],
+): Scheduling | undefined {
+  const superseded = living.find((g) => isSuperseded(scene, current, g))
+  if (superseded !== undefined) return takeBack(scene, superseded)
+
+  const isOutdated = (g: ShardGroup) => g.spec.revision !== current.number && g.spec.next === null
+  const outdated = living.filter((g) => isOutdated(g) && g.spec.members.length > 0)
+  const [first] = outdated
+  if (first === undefined) return undefined
+  const unready = outdated.find((g) => !isGroupReady(g))
+  if (unready !== undefined) return inOwnBytes(scene, current, unready, outdated)
+
+  const { strategy, maxUnavailable, maxSurge } = scene.deployment.spec.update
+  if (strategy === 'Recreate') return inOwnBytes(scene, current, first, outdated)
+  const surging = living.filter((g) => g.spec.next?.startFirst === true).length
+  const beside = surging < maxSurge ? place(scene, current, first, 'Beside') : undefined
+  if (beside?.kind === 'Placed')
+    return moveGroup(scene, current, first, beside, { reason: 'Updating', startFirst: true })
+
+  const away = living.filter((g) => !isGroupReady(g) || (g.spec.next !== null && g.spec.next.startFirst !== true))
+  if (maxUnavailable === 0 && beside !== undefined) return noSurge(scene, current, beside)
+  return away.length < maxUnavailable ? inOwnBytes(scene, current, first, outdated) : undefined
+}
+
+/** It was planned for a revision, or a node, that is not wanted any more, and has not taken over yet. */
+function isSuperseded({ world, deployment }: DeploymentScene, current: CurrentRevision, group: ShardGroup): boolean {
+  const { next, revision } = group.spec
+  if (next === null || !isGroupReady(group)) return false
+  const isOld = next.revision !== revision && next.revision !== current.number && !deployment.spec.paused
+  return isOld || world.nodes.some((n) => n.spec.drain !== undefined && isMember(next, n.metadata.name))
+}
+
+const isMember = ({ members }: NextEpoch, node: string): boolean => members.some((m) => m.node === node)
+
+function takeBack(scene: DeploymentScene, group: ShardGroup): Scheduling {
+  const { next, epoch } = group.spec
+  const message = `${group.metadata.name}: epoch ${next?.epoch ?? 0} (revision ${next?.revision ?? 0}) is not wanted any more; epoch ${epoch} serves on`
+  return {
+    actions: [...replaceSuccessor(scene.world, group, null), event(group, 'Normal', 'SuccessorDropped', message)],
+    report: [`SuccessorDropped: ${message}`],
+    groups: withGroup(scene, { ...group, spec: { ...group.spec, next: null } }),
+  }
+}
+
+function inOwnBytes(
+  scene: DeploymentScene,
+  current: CurrentRevision,
+  group: ShardGroup,
+  outdated: readonly ShardGroup[],
+): Scheduling {
+  const placement = place(scene, current, group)
+  if (placement?.kind === 'Placed') return moveGroup(scene, current, group, placement, { reason: 'Updating' })
+  const recreates = scene.deployment.spec.update.strategy === 'Recreate'
+  if (recreates && fitsWithout(scene, current, group, outdated)) return makeRoom(scene, current, outdated)
+  const pending = pendingOf(placement, scene, current)
+  return {
+    actions: [],
+    report: [`${pending.reason}: ${pending.message}`],
+    groups: scene.groups,
+    pending: { ...pending, message: `revision ${current.number}: ${pending.message}` },
+    ...soonest(refusedForPressure(placement) ? PRESSURE_RETRY_MS : undefined),
+  }
+}
+
+/** Would it fit if all old groups were gone? Never stop them for something that does not. */
+function fitsWithout(
+  scene: DeploymentScene,
+  current: CurrentRevision,
+  group: ShardGroup,
+  outdated: readonly ShardGroup[],
+): boolean {
+  const gone = new Set(outdated.map((g) => g.metadata.uid))
+  const names = new Set(outdated.map((g) => `${g.metadata.namespace ?? ''}/${g.metadata.name}`))
+  const world = {
+    ...scene.world,
+    groups: scene.world.groups.filter((g) => !gone.has(g.metadata.uid)),
+    shards: scene.world.shards.filter((s) => !names.has(`${s.metadata.namespace ?? ''}/${s.spec.group}`)),
+  }
+  const groups = scene.groups.filter((g) => !gone.has(g.metadata.uid))
+  return place({ ...scene, world, groups }, current, group)?.kind === 'Placed'
+}
+
+/** Recreate: all old groups give up their places at once, and the new ones take what that leaves. */
+function makeRoom(scene: DeploymentScene, current: CurrentRevision, outdated: readonly ShardGroup[]): Scheduling {
+  const message = `${counted(outdated.length, 'group')} stop before revision ${current.number} starts: beside them it does not fit`
+  const steps = outdated.map((group) => unbind(scene.world, group))
+  const after = new Map(steps.map(({ group }) => [group.metadata.uid, group]))
+  return {
+    actions: [...steps.map((s) => s.action), event(scene.deployment, 'Normal', 'Recreating', message)],
+    report: [`Recreating: ${message}`],
+    groups: scene.groups.map((g) => after.get(g.metadata.uid) ?? g),
+    pending: { status: 'False', reason: 'Recreating', message },
+  }
+}
+
+function noSurge(scene: DeploymentScene, current: CurrentRevision, refused: Unplaceable): Scheduling {
+  const pending = pendingOf(refused, scene, current)
+  const message = `revision ${current.number}: update.maxUnavailable is 0, and no group fits beside the running ones: ${pending.message}`
+  return {
+    actions: [],
+    report: [`${pending.reason}: ${message}`],
+    groups: scene.groups,
+    pending: { ...pending, message },
+    ...soonest(refusedForPressure(refused) ? PRESSURE_RETRY_MS : undefined),
+  }
+}
