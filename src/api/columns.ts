@@ -14,6 +14,8 @@ import type { AnyObject, ObjectOf } from './objects.ts'
 import type { Event, Revision } from './records.ts'
 import type { Shard } from './shard.ts'
 import type { ShardGroup } from './shardgroup.ts'
+import type { Sync } from './sync.ts'
+import { shortRevision, sourceName } from './sync.ts'
 import type { MemoryParts, Stage } from './words.ts'
 
 export interface Column {
@@ -204,6 +206,29 @@ const revisionColumns: readonly CellColumn<Revision>[] = [
   wide('CONTEXT', ({ spec }) => String(spec.template.serving.contextTokens)),
 ]
 
+const syncColumns: readonly CellColumn<Sync>[] = [
+  nameColumn,
+  column('STATUS', syncState),
+  column('HEALTH', ({ status }) => status?.health ?? UNKNOWN),
+  column('REVISION', ({ status }) => text(shortRevision(status?.lastAppliedRevision))),
+  column('OBJECTS', ({ status }) => String(status?.objects ?? 0)),
+  column('APPLIED', ({ status }, nowMs) =>
+    status?.lastAppliedTime === undefined ? NONE : ageSince(status.lastAppliedTime, nowMs),
+  ),
+  ageColumn,
+  wide('TRIED', ({ status }) => text(shortRevision(status?.lastAttemptedRevision))),
+  wide('SOURCE', ({ spec }) => sourceName(spec.source)),
+  wide('PATH', ({ spec }) => joined(spec.source.git && [spec.source.git.path, ...(spec.source.git.extraPaths ?? [])])),
+]
+
+/** One word for where it stands: Synced, or the first reason why not. */
+function syncState({ metadata, spec, status }: Sync): string {
+  if (metadata.deletionTimestamp !== undefined) return 'Terminating'
+  if (spec.suspend) return 'Suspended'
+  const ready = findCondition(status?.conditions, 'Ready')
+  return ready === undefined ? 'Pending' : ready.status === 'True' ? 'Synced' : text(ready.reason)
+}
+
 const eventColumns: readonly CellColumn<Event>[] = [
   column('LAST SEEN', (event, nowMs) => {
     const last = ageSince(event.lastTimestamp, nowMs)
@@ -228,6 +253,7 @@ const columns: { readonly [K in KindName]: readonly CellColumn<ObjectOf[K]>[] } 
   ShardGroup: groupColumns,
   Shard: shardColumns,
   Revision: revisionColumns,
+  Sync: syncColumns,
   Event: eventColumns,
 }
 

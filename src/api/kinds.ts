@@ -11,7 +11,16 @@ export interface KindFacts {
   readonly hasStatus: boolean
 }
 
-export const kindNames = ['Node', 'Model', 'ModelDeployment', 'ShardGroup', 'Shard', 'Revision', 'Event'] as const
+export const kindNames = [
+  'Node',
+  'Model',
+  'ModelDeployment',
+  'ShardGroup',
+  'Shard',
+  'Revision',
+  'Sync',
+  'Event',
+] as const
 export type KindName = (typeof kindNames)[number]
 
 const facts = (kind: KindName, shortNames: readonly string[], namespaced: boolean, hasStatus: boolean): KindFacts => ({
@@ -30,6 +39,7 @@ export const kinds: Readonly<Record<KindName, KindFacts>> = {
   ShardGroup: facts('ShardGroup', ['sg'], true, true),
   Shard: facts('Shard', ['sh'], true, true),
   Revision: facts('Revision', ['rev'], true, false),
+  Sync: facts('Sync', [], false, true),
   Event: facts('Event', ['ev'], true, false),
 }
 

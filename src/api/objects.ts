@@ -5,6 +5,7 @@ import type { Node } from './node.ts'
 import type { Event, Revision } from './records.ts'
 import type { Shard } from './shard.ts'
 import type { ShardGroup } from './shardgroup.ts'
+import type { Sync } from './sync.ts'
 
 export interface ObjectOf {
   Node: Node
@@ -13,6 +14,7 @@ export interface ObjectOf {
   ShardGroup: ShardGroup
   Shard: Shard
   Revision: Revision
+  Sync: Sync
   Event: Event
 }
 export type AnyObject = ObjectOf[keyof ObjectOf]

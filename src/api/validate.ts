@@ -17,6 +17,7 @@ import { nodeRules } from './nodecheck.ts'
 import type { ObjectOf } from './objects.ts'
 import { validatorOf } from './schemas.ts'
 import { shardGroupRules, shardRules } from './shardcheck.ts'
+import { syncRules } from './synccheck.ts'
 
 /** No one reads more at once, and hostile input must not make a hostile answer. */
 const MAX_CAUSES = 100
@@ -28,6 +29,7 @@ const kindRules: { readonly [K in KindName]: readonly Rule<ObjectOf[K]>[] } = {
   ShardGroup: shardGroupRules,
   Shard: shardRules,
   Revision: [],
+  Sync: syncRules,
   Event: [],
 }
 

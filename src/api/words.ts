@@ -60,3 +60,4 @@ export interface Refusal {
 /** A finalizer holds an object until its holder has cleaned up. */
 export const CHILDREN_FINALIZER = 'mctl.dev/children'
 export const AGENT_FINALIZER = 'mctl.dev/agent'
+export const SYNC_FINALIZER = 'mctl.dev/sync'

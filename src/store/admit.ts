@@ -9,7 +9,7 @@ import { isKindName, kinds } from '../api/kinds.ts'
 import type { Condition, Manifest, MctlObject, ObjectKey } from '../api/meta.ts'
 import { API_GROUP, DEFAULT_NAMESPACE } from '../api/meta.ts'
 import { checkHead, validate } from '../api/validate.ts'
-import { AGENT_FINALIZER, CHILDREN_FINALIZER } from '../api/words.ts'
+import { AGENT_FINALIZER, CHILDREN_FINALIZER, SYNC_FINALIZER } from '../api/words.ts'
 import type { Cause } from '../lib/errors.ts'
 import { OpError } from '../lib/errors.ts'
 import { equalJson, isMap } from './json.ts'
@@ -95,6 +95,7 @@ const neededFinalizers: Readonly<Record<string, string>> = {
   ModelDeployment: CHILDREN_FINALIZER,
   ShardGroup: CHILDREN_FINALIZER,
   Shard: AGENT_FINALIZER,
+  Sync: SYNC_FINALIZER,
 }
 
 /** OpError Forbidden when the object may not be deleted now. */

@@ -12,6 +12,7 @@ import { CliError, withClient } from '../context.ts'
 import { describeDeployment, describeGroup, describeShard } from './groups.ts'
 import { describeModel } from './model.ts'
 import { describeNode } from './node.ts'
+import { describeSync } from './sync.ts'
 import type { Block, Entry } from './text.ts'
 import { clauses, fields, listing, renderBlocks, section } from './text.ts'
 import { Failures } from '../errors.ts'
@@ -122,6 +123,8 @@ async function bodyOf(client: Client, object: MctlObject): Promise<readonly Bloc
       return describeGroup(client, object)
     case 'Shard':
       return describeShard(object)
+    case 'Sync':
+      return describeSync(object)
     case 'Revision':
     case 'Event': {
       const { apiVersion: _v, kind: _k, metadata: _m, ...rest } = object as MctlObject & Record<string, unknown>
