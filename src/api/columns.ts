@@ -3,7 +3,7 @@
  * What a cell needs from other objects comes in by `Related`; a cell whose source is missing says so.
  */
 import { formatBytes, tryParseBytes } from '../lib/quantity.ts'
-import { ageSince } from './age.ts'
+import { ageOf, ageSince } from './age.ts'
 import { findCondition } from './conditions.ts'
 import type { KindName } from './kinds.ts'
 import type { MctlObject } from './meta.ts'
@@ -16,6 +16,8 @@ import type { Shard } from './shard.ts'
 import type { ShardGroup } from './shardgroup.ts'
 import type { Sync } from './sync.ts'
 import { shortRevision, sourceName } from './sync.ts'
+import { tokenState } from './trust.ts'
+import type { ApiKey, JoinToken, User } from './trust.ts'
 import type { MemoryParts, Stage } from './words.ts'
 
 export interface Column {
@@ -246,6 +248,25 @@ const eventColumns: readonly CellColumn<Event>[] = [
   wide('NAME', ({ metadata }) => metadata.name),
 ]
 
+const userColumns: readonly CellColumn<User>[] = [nameColumn, column('ROLE', ({ spec }) => spec.role), ageColumn]
+
+const keyColumns: readonly CellColumn<ApiKey>[] = [
+  nameColumn,
+  column('PER MINUTE', ({ spec }) => text(spec.requestsPerMinute)),
+  ageColumn,
+]
+
+const tokenColumns: readonly CellColumn<JoinToken>[] = [
+  nameColumn,
+  column('STATUS', (token, nowMs) => tokenState(token, nowMs)),
+  column('NODE', ({ spec, status }) => status?.usedBy ?? spec.node ?? '<any>'),
+  column('EXPIRES', ({ spec }, nowMs) => {
+    const leftMs = Date.parse(spec.expiresAt) - nowMs
+    return leftMs <= 0 ? 'expired' : `in ${ageOf(leftMs)}`
+  }),
+  ageColumn,
+]
+
 const columns: { readonly [K in KindName]: readonly CellColumn<ObjectOf[K]>[] } = {
   Node: nodeColumns,
   Model: modelColumns,
@@ -255,6 +276,9 @@ const columns: { readonly [K in KindName]: readonly CellColumn<ObjectOf[K]>[] } 
   Revision: revisionColumns,
   Sync: syncColumns,
   Event: eventColumns,
+  User: userColumns,
+  ApiKey: keyColumns,
+  JoinToken: tokenColumns,
 }
 
 export const columnsOf = (kind: KindName): readonly Column[] =>

@@ -20,6 +20,9 @@ export const kindNames = [
   'Revision',
   'Sync',
   'Event',
+  'User',
+  'ApiKey',
+  'JoinToken',
 ] as const
 export type KindName = (typeof kindNames)[number]
 
@@ -41,6 +44,9 @@ export const kinds: Readonly<Record<KindName, KindFacts>> = {
   Revision: facts('Revision', ['rev'], true, false),
   Sync: facts('Sync', [], false, true),
   Event: facts('Event', ['ev'], true, false),
+  User: facts('User', [], false, false),
+  ApiKey: facts('ApiKey', ['key'], false, false),
+  JoinToken: facts('JoinToken', ['jt'], false, false),
 }
 
 export const isKindName = (text: string): text is KindName => Object.hasOwn(kinds, text)

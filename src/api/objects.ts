@@ -6,6 +6,7 @@ import type { Event, Revision } from './records.ts'
 import type { Shard } from './shard.ts'
 import type { ShardGroup } from './shardgroup.ts'
 import type { Sync } from './sync.ts'
+import type { ApiKey, JoinToken, User } from './trust.ts'
 
 export interface ObjectOf {
   Node: Node
@@ -16,5 +17,8 @@ export interface ObjectOf {
   Revision: Revision
   Sync: Sync
   Event: Event
+  User: User
+  ApiKey: ApiKey
+  JoinToken: JoinToken
 }
 export type AnyObject = ObjectOf[keyof ObjectOf]

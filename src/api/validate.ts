@@ -18,6 +18,7 @@ import type { ObjectOf } from './objects.ts'
 import { validatorOf } from './schemas.ts'
 import { shardGroupRules, shardRules } from './shardcheck.ts'
 import { syncRules } from './synccheck.ts'
+import { userRules } from './trustcheck.ts'
 
 /** No one reads more at once, and hostile input must not make a hostile answer. */
 const MAX_CAUSES = 100
@@ -31,6 +32,9 @@ const kindRules: { readonly [K in KindName]: readonly Rule<ObjectOf[K]>[] } = {
   Revision: [],
   Sync: syncRules,
   Event: [],
+  User: userRules,
+  ApiKey: [],
+  JoinToken: [],
 }
 
 const rulesOfKind = new Map<KindName, readonly Rule<Manifest>[]>(

@@ -231,7 +231,7 @@ function attribute(line: string): [string, string] {
 }
 
 /** Node writes `URI:mctl:uid:…, DNS:…`; none of our names holds a comma or a quote. */
-const alternativesOf = (text: string | undefined): [string, string][] =>
+export const alternativesOf = (text: string | undefined): [string, string][] =>
   (text ?? '').split(', ').flatMap((entry) => {
     const at = entry.indexOf(':')
     return at < 0 ? [] : [[entry.slice(0, at), entry.slice(at + 1)] as [string, string]]

@@ -8,6 +8,7 @@ import { isKindName, kindNames } from '../api/kinds.ts'
 import type {
   AgentMessage,
   ApplyRequest,
+  CertificateReply,
   Client,
   CreateRequest,
   DeleteReply,
@@ -15,6 +16,7 @@ import type {
   GetReply,
   GetRequest,
   Handlers,
+  JoinRequest,
   ListReply,
   ListRequest,
   LogChunk,
@@ -26,6 +28,7 @@ import type {
   Preconditions,
   Selection,
   ServerMessage,
+  SignRequest,
   TableColumn,
   TableRow,
   Unary,
@@ -245,7 +248,7 @@ function encodeWatchEvent(event: WatchEvent): WatchEventWire {
   return defined({ type, resourceVersion, row, object: objectToJson(event.object) })
 }
 
-// Plan, version, logs.
+// Plan, version, certificates, logs.
 
 const planRequest = codec<PlanRequest, { objects?: readonly Uint8Array[]; independent?: boolean }>(
   ({ objects, independent }) => defined({ objects: objects.map(toJson), independent }),
@@ -268,6 +271,22 @@ const versionReply = codec<VersionReply, VersionReply>(
     incarnation,
     ...defined({ gatewayUrl }),
   }),
+)
+const joinRequest = codec<JoinRequest, JoinRequest>(
+  (request) => defined({ ...request }) as JoinRequest,
+  ({ node = '', token, requestPem = '', labels }) => ({
+    node,
+    requestPem,
+    ...defined({ labels, token: token && { id: token.id ?? '', secret: token.secret ?? '' } }),
+  }),
+)
+const signRequest = codec<SignRequest, SignRequest>(
+  (request) => defined({ ...request }) as SignRequest,
+  ({ user, requestPem = '' }) => ({ requestPem, ...defined({ user }) }),
+)
+const certificateReply = codec<CertificateReply, CertificateReply>(
+  (reply) => ({ ...reply }),
+  ({ certificatePem = '', authorityPem = '' }) => ({ certificatePem, authorityPem }),
 )
 const logsRequest = codec<LogsRequest, LogsRequest>(
   (request) => defined({ ...request }) as LogsRequest,
@@ -303,6 +322,8 @@ export const unaryCalls: { readonly [M in Unary]: UnaryCall<M> } = {
   list: { rpc: 'List', request: listRequest, reply: listReply },
   updateStatus: { rpc: 'UpdateStatus', request: updateStatusRequest, reply: writeReply },
   plan: { rpc: 'Plan', request: planRequest, reply: planReply },
+  join: { rpc: 'Join', request: joinRequest, reply: certificateReply },
+  sign: { rpc: 'Sign', request: signRequest, reply: certificateReply },
 }
 export const unaryNames = Object.keys(unaryCalls) as readonly Unary[]
 

@@ -16,6 +16,8 @@ import { MAX_MESSAGE_BYTES } from './json.ts'
 import type { AgentMessage, CallOptions, Client, ServerMessage, Unary } from './messages.ts'
 import { protoMethod } from './proto.ts'
 import { ERROR_TRAILER, fromNativeStatus, fromTrailer, grpcCodes } from './status.ts'
+import type { ClientTls } from './tls.ts'
+import { clientCredentials, clientTlsOptions } from './tls.ts'
 
 export interface ConnectOptions {
   /** Who calls, on loopback without identities. */
@@ -26,6 +28,8 @@ export interface ConnectOptions {
   readonly timeoutMs?: number
   /** Default 10 s. */
   readonly connectTimeoutMs?: number
+  /** Absent: in the clear. */
+  readonly tls?: ClientTls
 }
 
 const channelOptions: ChannelOptions = {
@@ -69,7 +73,11 @@ class GrpcTransport implements Transport {
     this.#connectTimeoutMs = options.connectTimeoutMs ?? 10_000
     if (options.user !== undefined) this.#metadata.set(USER_HEADER, options.user)
     if (options.node !== undefined) this.#metadata.set(NODE_HEADER, options.node)
-    this.#client = new GrpcClient(address, credentials.createInsecure(), channelOptions)
+    const { tls } = options
+    this.#client =
+      tls === undefined
+        ? new GrpcClient(address, credentials.createInsecure(), channelOptions)
+        : new GrpcClient(address, clientCredentials(tls), { ...channelOptions, ...clientTlsOptions })
   }
 
   close(): void {

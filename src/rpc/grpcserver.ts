@@ -13,6 +13,7 @@ import type {
   sendUnaryData,
 } from '@grpc/grpc-js'
 import { Metadata, Server, ServerCredentials, logVerbosity, setLogVerbosity } from '@grpc/grpc-js'
+import type { PeerCertificate } from 'node:tls'
 import { systemClock } from '../lib/clock.ts'
 import { OpError, isOpError } from '../lib/errors.ts'
 import type { Logger } from '../lib/log.ts'
@@ -24,11 +25,15 @@ import { MAX_MESSAGE_BYTES } from './json.ts'
 import type { AgentMessage, CallContext, Handlers, Identity, ServerMessage, Unary } from './messages.ts'
 import { protoMethod, protoMethods } from './proto.ts'
 import { ERROR_TRAILER, toStatus } from './status.ts'
+import type { ServerTls } from './tls.ts'
+import { factsOfPeer, serverCredentials } from './tls.ts'
 
 export interface ServeOptions {
   /** `host:port`; port 0: any free one. */
   readonly listen: string
   readonly identityOf: IdentityOf
+  /** Absent: in the clear, for loopback only. */
+  readonly tls?: ServerTls
   readonly log: Logger
 }
 export interface RunningServer {
@@ -58,12 +63,15 @@ export async function serve(handlers: Handlers, options: ServeOptions): Promise<
   server.addService(protoMethods() as ServiceDefinition, implementation(handlers, open))
   const host = options.listen.slice(0, options.listen.lastIndexOf(':'))
   const port = await new Promise<number>((resolve, reject) =>
-    server.bindAsync(options.listen, ServerCredentials.createInsecure(), (error, bound) =>
+    server.bindAsync(options.listen, doorOf(options), (error, bound) =>
       error === null ? resolve(bound) : reject(cannotListen(options.listen, error)),
     ),
   )
   return { address: `${host}:${port}`, stop: (graceMs) => stop(server, open, graceMs) }
 }
+
+const doorOf = ({ tls }: ServeOptions) =>
+  tls === undefined ? ServerCredentials.createInsecure() : serverCredentials(tls)
 
 function cannotListen(listen: string, cause: Error): OpError {
   return new OpError('Unavailable', `listen on ${listen}: choose another address, or stop what holds it`, { cause })
@@ -82,6 +90,7 @@ interface AnyCall {
   readonly metadata: GrpcMetadata
   readonly cancelled: boolean
   getPeer(): string
+  getAuthContext(): { readonly sslPeerCertificate?: PeerCertificate | undefined }
   once(event: 'cancelled', listener: () => void): unknown
 }
 
@@ -137,7 +146,7 @@ class OpenCalls {
   ): Promise<void> {
     let context: Context | undefined
     try {
-      context = this.#begin(call)
+      context = this.#begin(rpc, call)
       await work(context)
     } catch (error) {
       if (!isOpError(error) && context?.isOver !== true)
@@ -153,13 +162,18 @@ class OpenCalls {
     for (const context of this.#contexts) context.end()
   }
 
-  #begin(call: AnyCall): Context {
+  #begin(rpc: string, call: AnyCall): Context {
     if (this.#stopping) throw stoppingError()
     const header = (name: string) => headerOf(call.metadata, name)
     const facts = {
       header,
+      rpc,
       get peer() {
         return call.getPeer()
+      },
+      get certificate() {
+        const { sslPeerCertificate: certificate } = call.getAuthContext()
+        return certificate === undefined ? undefined : factsOfPeer(certificate)
       },
     }
     const context = new Context(this.#options.identityOf(facts))

@@ -1,8 +1,9 @@
 /**
- * Who calls. On loopback without identities two headers say it; with certificates (the joining issue) another function
- * of the same type takes it from the peer's certificate. Handlers see only the result.
+ * Who calls. On loopback without identities two headers say it; with certificates another function of the same type
+ * (server/identities.ts) takes it from the peer's. Handlers see only the result.
  */
 import { OpError } from '../lib/errors.ts'
+import type { CertificateFacts } from '../lib/x509.ts'
 import type { Identity } from './messages.ts'
 
 export const USER_HEADER = 'mctl-user'
@@ -13,6 +14,10 @@ export interface CallFacts {
   header(name: string): string | undefined
   /** `ip:port` of the caller. */
   readonly peer: string
+  /** Name of the call in the .proto: `Watch`. */
+  readonly rpc: string
+  /** Of a caller over TLS, signed by the cluster's authority and within its time when the connection was made. */
+  readonly certificate?: CertificateFacts | undefined
 }
 /** Throws OpError Unauthorized when the caller is nobody. */
 export type IdentityOf = (call: CallFacts) => Identity

@@ -6,6 +6,7 @@
 import type { Manifest, MctlObject } from '../api/meta.ts'
 import type { KindName } from '../api/kinds.ts'
 import type { ModelShape } from '../api/model.ts'
+import type { Role } from '../api/trust.ts'
 import type { OpCode } from '../lib/errors.ts'
 
 export interface WriteOptions {
@@ -220,6 +221,29 @@ export interface Identity {
   readonly user: string
   /** Set when the caller is the agent of this node. */
   readonly node?: string
+  /** What a person, or the gateway, may do. Absent: everything (loopback without identities). */
+  readonly role?: Role | 'gateway'
+  /** Nobody: may only ask to join. */
+  readonly anonymous?: true
+}
+/** A Mac asks to be a node: by a join token, or, to renew, by the certificate that it has. */
+export interface JoinRequest {
+  readonly node: string
+  /** Of a new Node; those of a Node that stands are people's. */
+  readonly labels?: Readonly<Record<string, string>>
+  /** Name of the JoinToken and its secret; absent: the caller is that node already. */
+  readonly token?: { readonly id: string; readonly secret: string }
+  /** PKCS #10, PEM. */
+  readonly requestPem: string
+}
+/** Signs a person's key: for `user`, which only an admin may name, or for the caller itself, to renew. */
+export interface SignRequest {
+  readonly user?: string
+  readonly requestPem: string
+}
+export interface CertificateReply {
+  readonly certificatePem: string
+  readonly authorityPem: string
 }
 export interface CallContext {
   readonly identity: Identity
@@ -238,6 +262,8 @@ export interface Handlers {
   list(request: ListRequest, context: CallContext): Promise<ListReply>
   updateStatus(request: UpdateStatusRequest, context: CallContext): Promise<WriteReply>
   plan(request: PlanRequest, context: CallContext): Promise<PlanReply>
+  join(request: JoinRequest, context: CallContext): Promise<CertificateReply>
+  sign(request: SignRequest, context: CallContext): Promise<CertificateReply>
   watch(request: WatchRequest, context: CallContext): AsyncIterable<WatchEvent>
   logs(request: LogsRequest, context: CallContext): AsyncIterable<LogChunk>
   nodeSession(messages: AsyncIterable<AgentMessage>, context: CallContext): AsyncIterable<ServerMessage>
@@ -249,7 +275,18 @@ export interface CallOptions {
   readonly timeoutMs?: number
 }
 export type Unary =
-  'version' | 'create' | 'update' | 'patch' | 'apply' | 'delete' | 'get' | 'list' | 'updateStatus' | 'plan'
+  | 'version'
+  | 'create'
+  | 'update'
+  | 'patch'
+  | 'apply'
+  | 'delete'
+  | 'get'
+  | 'list'
+  | 'updateStatus'
+  | 'plan'
+  | 'join'
+  | 'sign'
 export type Client = {
   [M in Unary]: (request: Parameters<Handlers[M]>[0], options?: CallOptions) => ReturnType<Handlers[M]>
 } & {

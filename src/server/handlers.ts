@@ -3,10 +3,12 @@ import type { Clock, Random } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
 import type { Handlers, PlanRequest } from '../rpc/messages.ts'
 import type { Snapshot, Store } from '../store/store.ts'
-import { checkPerson } from './access.ts'
+import { checkPerson } from './trust/access.ts'
 import { logCalls } from './logs.ts'
 import { readCalls } from './reads.ts'
 import type { Sessions } from './sessions.ts'
+import type { TrustAuthority } from './trust/authority.ts'
+import { trustCalls } from './trust/join.ts'
 import { statusCalls } from './status.ts'
 import { versionCalls } from './version.ts'
 import { watchCalls } from './watch.ts'
@@ -23,6 +25,8 @@ export interface ServerDoors {
   readonly serverVersion: string
   /** Base URL of the gateway; undefined: none yet. */
   readonly gatewayUrl: () => string | undefined
+  /** Absent: the cluster has no identities and listens on loopback. */
+  readonly authority?: TrustAuthority | undefined
 }
 
 export function makeHandlers(doors: ServerDoors): Handlers {
@@ -33,6 +37,7 @@ export function makeHandlers(doors: ServerDoors): Handlers {
     ...statusCalls(doors),
     ...watchCalls(doors),
     ...logCalls(doors),
+    ...trustCalls(doors),
     async plan(request, { identity }) {
       checkPerson(identity, 'plan')
       return { report: await doors.planReport(request, doors.store.snapshot()) }

@@ -5,7 +5,7 @@ import { sleep } from '../lib/clock.ts'
 import { OpError, isOpError } from '../lib/errors.ts'
 import type { Handlers, LogChunk, LogsRequest } from '../rpc/messages.ts'
 import { notFound } from '../store/refusals.ts'
-import { checkPerson } from './access.ts'
+import { checkPerson } from './trust/access.ts'
 import type { ServerDoors } from './handlers.ts'
 import type { LogOrder, Sessions } from './sessions.ts'
 

@@ -10,7 +10,7 @@ import { MAX_MESSAGE_BYTES, objectToJson } from '../rpc/json.ts'
 import type { Handlers, ListReply, ListRequest, ObjectRef } from '../rpc/messages.ts'
 import { notFound } from '../store/refusals.ts'
 import type { Snapshot } from '../store/store.ts'
-import { checkOwn, checkSelection, isOwn } from './access.ts'
+import { checkOwn, checkSelection, isOwn } from './trust/access.ts'
 import type { ServerDoors } from './handlers.ts'
 import { rowMaker } from './table.ts'
 

@@ -1,7 +1,7 @@
 /** UpdateStatus: an agent's report on its own Node and Shards, by uid, on the fields that agents may write. */
 import type { Handlers } from '../rpc/messages.ts'
 import { updateStatus } from '../store/objects.ts'
-import { checkOwn } from './access.ts'
+import { checkStatusWriter } from './trust/access.ts'
 import { audited } from './audit.ts'
 import type { ServerDoors } from './handlers.ts'
 
@@ -12,7 +12,7 @@ export function statusCalls({ store, log }: ServerDoors): Pick<Handlers, 'update
         store.transact((tx) => {
           const standing = tx.getByUid(uid)
           // Of an unknown uid the door says NotFound: the agent stops that shard.
-          if (standing !== undefined) checkOwn(identity, standing, 'write the status of')
+          if (standing !== undefined) checkStatusWriter(identity, standing)
           const { object, result } = updateStatus(tx, uid, patch)
           return { object, result }
         }),

@@ -11,7 +11,7 @@ import { every, nextTurn } from '../lib/clock.ts'
 import { OpError } from '../lib/errors.ts'
 import type { Handlers, Identity, WatchEvent, WatchRequest } from '../rpc/messages.ts'
 import type { Change, Store, WatchFrame, WatchOptions } from '../store/store.ts'
-import { checkSelection, isOwn } from './access.ts'
+import { checkSelection, isOwn } from './trust/access.ts'
 import type { ServerDoors } from './handlers.ts'
 import { rowMaker } from './table.ts'
 

@@ -3,7 +3,7 @@ import { OpError } from '../lib/errors.ts'
 import type { Handlers, WriteOptions, WriteReply } from '../rpc/messages.ts'
 import type { Written } from '../store/objects.ts'
 import { applyObject, createObject, deleteObject, patchObject, updateObject } from '../store/objects.ts'
-import { checkPerson } from './access.ts'
+import { checkWrite } from './trust/access.ts'
 import { audited } from './audit.ts'
 import type { ServerDoors } from './handlers.ts'
 
@@ -16,21 +16,21 @@ export type WriteCalls = Pick<Handlers, 'create' | 'update' | 'patch' | 'apply' 
 export function writeCalls({ store, log }: ServerDoors): WriteCalls {
   return {
     async create({ object, options }, { identity }) {
-      checkPerson(identity, 'create objects')
+      checkWrite(identity, 'create', object.kind)
       return audited(log, { identity, verb: 'create', target: named(object), ...dry(options) }, () =>
         store.transact((tx) => reply(createObject(tx, object, managed(options)))),
       )
     },
 
     async update({ object, options }, { identity }) {
-      checkPerson(identity, 'update objects')
+      checkWrite(identity, 'update', object.kind)
       return audited(log, { identity, verb: 'update', target: named(object), ...dry(options) }, () =>
         store.transact((tx) => reply(updateObject(tx, object, managed(options)))),
       )
     },
 
     async patch({ ref, type, patch, options, preconditions }, { identity }) {
-      checkPerson(identity, 'patch objects')
+      checkWrite(identity, 'patch', ref.kind)
       const all = { ...managed(options), ...(preconditions !== undefined && { preconditions }) }
       return audited(log, { identity, verb: 'patch', target: ref, ...dry(options) }, () =>
         store.transact((tx) => reply(patchObject(tx, ref, type, patch, all))),
@@ -38,14 +38,14 @@ export function writeCalls({ store, log }: ServerDoors): WriteCalls {
     },
 
     async apply({ object, force = false, options }, { identity }) {
-      checkPerson(identity, 'apply objects')
+      checkWrite(identity, 'apply', object.kind)
       return audited(log, { identity, verb: 'apply', target: named(object), ...dry(options) }, () =>
         store.transact((tx) => reply(applyObject(tx, object, { ...managed(options), force }))),
       )
     },
 
     async delete({ ref, ...options }, { identity }) {
-      checkPerson(identity, 'delete objects')
+      checkWrite(identity, 'delete', ref.kind)
       return audited(log, { identity, verb: 'delete', target: ref, ...dry(options) }, () =>
         store.transact((tx) => deleteObject(tx, ref, options)),
       )

@@ -18,6 +18,8 @@ export const echoHandlers = (handlers: Partial<Handlers>): Handlers => ({
   list: unimplemented,
   updateStatus: unimplemented,
   plan: unimplemented,
+  join: unimplemented,
+  sign: unimplemented,
   watch: noStream,
   logs: noStream,
   nodeSession: noStream,

@@ -126,6 +126,9 @@ async function bodyOf(client: Client, object: MctlObject): Promise<readonly Bloc
     case 'Sync':
       return describeSync(object)
     case 'Revision':
+    case 'User':
+    case 'ApiKey':
+    case 'JoinToken':
     case 'Event': {
       const { apiVersion: _v, kind: _k, metadata: _m, ...rest } = object as MctlObject & Record<string, unknown>
       return Object.entries(rest).map(([key, value]) => entryOf(titled(key), value))

@@ -1,0 +1,67 @@
+/**
+ * TLS of the wire. Both ends know one authority, the cluster's own. The server proves that it is the server by a name
+ * that only its certificate carries, whatever address it is reached by; a caller may come without a certificate (a Mac
+ * that joins has none yet): what it may call is the matter of `identityOf`.
+ */
+import type { ChannelCredentials, ChannelOptions, ServerCredentials } from '@grpc/grpc-js'
+import { credentials, experimental } from '@grpc/grpc-js'
+import type { PeerCertificate } from 'node:tls'
+import { alternativesOf } from '../lib/x509.ts'
+import type { CertificateFacts } from '../lib/x509.ts'
+
+/** In the server's certificate, and in no other that the authority signs. */
+export const SERVER_NAME = 'server.mctl'
+
+export interface ServerTls {
+  readonly authorityPem: string
+  readonly certificatePem: string
+  readonly keyPem: string
+}
+
+export interface ClientTls {
+  readonly authorityPem: string
+  /** Absent: the call says nothing of who calls. */
+  readonly own?: { readonly certificatePem: string; readonly keyPem: string }
+}
+
+/** A certificate of another authority ends the handshake no differently than none: the call is then nobody's. */
+export function serverCredentials({ authorityPem, certificatePem, keyPem }: ServerTls): ServerCredentials {
+  const authority = { caCertificate: Buffer.from(authorityPem) }
+  // The authority goes along: one who joins compares it with the hash that its token pins.
+  const identity = { certificate: Buffer.from(`${certificatePem}\n${authorityPem}`), privateKey: Buffer.from(keyPem) }
+  const provider: Parameters<typeof experimental.createCertificateProviderServerCredentials>[1] = {
+    addCaCertificateListener: (listener) => process.nextTick(listener, authority),
+    removeCaCertificateListener: () => {},
+    addIdentityCertificateListener: (listener) => process.nextTick(listener, identity),
+    removeIdentityCertificateListener: () => {},
+  }
+  return experimental.createCertificateProviderServerCredentials(provider, provider, false)
+}
+
+export function clientCredentials({ authorityPem, own }: ClientTls): ChannelCredentials {
+  const pem = (text: string | undefined) => (text === undefined ? null : Buffer.from(text))
+  return credentials.createSsl(Buffer.from(authorityPem), pem(own?.keyPem), pem(own?.certificatePem))
+}
+
+export const clientTlsOptions: ChannelOptions = {
+  'grpc.ssl_target_name_override': SERVER_NAME,
+  'grpc.default_authority': SERVER_NAME,
+}
+
+/** What the peer's certificate says, once the handshake has found it signed by the authority. */
+export function factsOfPeer(certificate: PeerCertificate): CertificateFacts {
+  const names = alternativesOf(certificate.subjectaltname)
+  const only = (type: string) => names.filter(([t]) => t === type).map(([, name]) => name)
+  return {
+    commonName: one(certificate.subject.CN),
+    organization: one(certificate.subject.O),
+    uris: only('URI'),
+    dnsNames: only('DNS'),
+    serial: certificate.serialNumber.toLowerCase(),
+    notBeforeMs: Date.parse(certificate.valid_from),
+    notAfterMs: Date.parse(certificate.valid_to),
+  }
+}
+
+/** Our certificates name each once; of one that does not, no name counts. */
+const one = (name: string | readonly string[] | undefined): string => (typeof name === 'string' ? name : '')

@@ -1,0 +1,185 @@
+/**
+ * How a Mac becomes a node, and how certificates are renewed. A token lets one node in once: the Node is made and the
+ * token marked in one transaction, then the key is signed. An agent that lost the answer asks again with the same key.
+ */
+import { timingSafeEqual } from 'node:crypto'
+import { API_VERSION, timestamp } from '../../api/meta.ts'
+import type { Manifest } from '../../api/meta.ts'
+import type { Node } from '../../api/node.ts'
+import { JOINED_ANNOTATION, RESET_ANNOTATION, hashOfSecret, sha256, tokenState } from '../../api/trust.ts'
+import type { JoinToken } from '../../api/trust.ts'
+import type { Clock } from '../../lib/clock.ts'
+import { OpError, isOpError } from '../../lib/errors.ts'
+import type { Logger } from '../../lib/log.ts'
+import type { CertificateReply, Handlers, Identity, JoinRequest } from '../../rpc/messages.ts'
+import { createObject, involvedObjectOf, patchObject, recordEvent } from '../../store/objects.ts'
+import type { Store, Tx } from '../../store/store.ts'
+import type { TrustAuthority } from './authority.ts'
+
+export interface TrustDoors {
+  readonly store: Store
+  readonly clock: Clock
+  readonly log: Logger
+  /** Absent: the cluster has no identities and listens on loopback. */
+  readonly authority?: TrustAuthority | undefined
+}
+
+/** Tries of callers that nobody knows, all together: a burst, then so many a second. */
+const BURST = 20
+const PER_SECOND = 5
+
+export function trustCalls(doors: TrustDoors): Pick<Handlers, 'join' | 'sign'> {
+  const limit = new Bucket(doors.clock)
+  return {
+    async join(request, { identity }) {
+      const authority = authorityOf(doors)
+      if (identity.anonymous === true) limit.take()
+      const facts = { user: identity.user, verb: 'join', kind: 'Node', name: request.node }
+      try {
+        const node = await admitted(doors, request, identity)
+        const reply = await replyOf(authority, authority.forNode(request.node, node.metadata.uid, request.requestPem))
+        doors.log.info('audit', { ...facts, decision: 'allowed', token: request.token?.id })
+        return reply
+      } catch (error) {
+        const reason = isOpError(error) ? error.code : 'Internal'
+        doors.log.info('audit', { ...facts, decision: 'refused', token: request.token?.id.slice(0, 64), reason })
+        throw error
+      }
+    },
+
+    async sign({ user, requestPem }, { identity }) {
+      const authority = authorityOf(doors)
+      const name = user ?? identity.user
+      if (identity.node !== undefined || identity.anonymous === true || identity.role === 'gateway')
+        throw new OpError('Forbidden', `"${identity.user}" may not ask for a person's certificate`)
+      if (name !== identity.user && identity.role !== 'admin')
+        throw new OpError(
+          'Forbidden',
+          `user "${identity.user}" (${identity.role}) may not ask for the certificate of "${name}": only an admin may`,
+        )
+      const holder = doors.store.snapshot().get('User', '', name)
+      if (holder === undefined) throw new OpError('NotFound', `users.mctl.dev "${name}" not found`)
+      const reply = await replyOf(authority, authority.forPerson(name, holder.metadata.uid, requestPem))
+      doors.log.info('audit', { user: identity.user, verb: 'sign', kind: 'User', name, decision: 'allowed' })
+      return reply
+    },
+  }
+}
+
+function authorityOf({ authority }: TrustDoors): TrustAuthority {
+  if (authority !== undefined) return authority
+  throw new OpError(
+    'Forbidden',
+    'this cluster has no identities: its server listens on loopback only. Start it with --listen on an address that the other Macs reach, e.g. --listen 0.0.0.0:6480',
+  )
+}
+
+async function replyOf(
+  { certificatePem: authorityPem }: TrustAuthority,
+  signed: Promise<string>,
+): Promise<CertificateReply> {
+  return { certificatePem: await signed, authorityPem }
+}
+
+/** The Node that the caller may be. */
+async function admitted({ store }: TrustDoors, request: JoinRequest, identity: Identity): Promise<Node> {
+  if (request.token !== undefined) return store.transact((tx) => joined(tx, request, identity))
+  const node = store.snapshot().get('Node', '', request.node)
+  if (identity.node !== request.node || node === undefined)
+    throw new OpError(
+      'Unauthorized',
+      `"${identity.user}" may not renew the certificate of node "${request.node}": join with a token of \`mctl join-token create\``,
+    )
+  return node
+}
+
+function joined(tx: Tx, request: JoinRequest, identity: Identity): Node {
+  const { node: name, labels = {}, token: sent = { id: '', secret: '' } } = request
+  const token = tokenOf(tx, sent)
+  const standing = tx.get('Node', '', name)
+  // The same key asks again: the answer was lost. It is worth nothing to who does not hold the key.
+  const keyHash = sha256(request.requestPem)
+  const { status } = token
+  if (standing !== undefined && status?.usedBy === name && status.keyHash === keyHash) return standing
+  checkUsable(token, name, tx.nowMs)
+  const node = standing === undefined ? made(tx, name, labels) : taken(tx, standing, identity)
+  tx.put({ ...token, status: { usedBy: name, usedAt: timestamp(tx.nowMs), keyHash } })
+  recordEvent(tx, {
+    involvedObject: involvedObjectOf(node),
+    type: 'Normal',
+    reason: 'Joined',
+    message: `joined with token "${sent.id}"`,
+    source: { component: 'server' },
+  })
+  return node
+}
+
+function checkUsable(token: JoinToken, name: string, nowMs: number): void {
+  const { spec, status } = token
+  if (status !== undefined)
+    throw refused(`it was used by node "${status.usedBy}" at ${status.usedAt}, and lets one node in once`)
+  if (tokenState(token, nowMs) === 'Expired') throw refused(`it expired at ${spec.expiresAt}`)
+  if (spec.node !== undefined && spec.node !== name) throw refused(`it is for node "${spec.node}", not for "${name}"`)
+}
+
+const refused = (why: string): OpError =>
+  new OpError('Unauthorized', `the join token is refused: ${why}. Make another one: mctl join-token create`)
+
+/** Unknown tokens and wrong secrets are told alike. */
+function tokenOf(tx: Tx, { id, secret }: { readonly id: string; readonly secret: string }): JoinToken {
+  const token = tx.get('JoinToken', '', id)
+  const known = Buffer.from(token?.spec.secretHash ?? hashOfSecret(''))
+  const given = Buffer.from(hashOfSecret(secret))
+  const isRight = timingSafeEqual(known, given)
+  if (token === undefined || !isRight)
+    throw refused('the cluster knows no such token; it may be mistyped, deleted, or of another cluster')
+  return token
+}
+
+function made(tx: Tx, name: string, labels: Readonly<Record<string, string>>): Node {
+  const annotations = { [JOINED_ANNOTATION]: timestamp(tx.nowMs) }
+  const manifest = {
+    apiVersion: API_VERSION,
+    kind: 'Node',
+    metadata: { name, labels, annotations },
+    spec: {},
+  } as const satisfies Manifest
+  return createObject(tx, manifest).object
+}
+
+/** A name that stands: only for who holds its key, or after a reset that nobody has used yet. */
+function taken(tx: Tx, node: Node, identity: Identity): Node {
+  const { name, annotations = {} } = node.metadata
+  const resetMs = Date.parse(annotations[RESET_ANNOTATION] ?? '')
+  const joinedMs = Date.parse(annotations[JOINED_ANNOTATION] ?? '') || 0
+  if (identity.node !== name && !(resetMs >= joinedMs))
+    throw new OpError(
+      'Conflict',
+      `node "${name}" is in the cluster already, and this agent does not hold its key. Join under another --name, or, if it is the same Mac set up anew: mctl node reset ${name}`,
+    )
+  const annotation = { metadata: { annotations: { [JOINED_ANNOTATION]: timestamp(tx.nowMs) } } }
+  return patchObject(tx, { kind: 'Node', namespace: '', name }, 'merge', annotation).object as Node
+}
+
+/** Tokens that fill with time; who finds none is told when to come again. */
+class Bucket {
+  readonly #clock: Clock
+  #left = BURST
+  #atMs: number
+
+  constructor(clock: Clock) {
+    this.#clock = clock
+    this.#atMs = clock.monotonicMs()
+  }
+
+  take(): void {
+    const nowMs = this.#clock.monotonicMs()
+    this.#left = Math.min(BURST, this.#left + ((nowMs - this.#atMs) / 1000) * PER_SECOND)
+    this.#atMs = nowMs
+    if (this.#left < 1)
+      throw new OpError('TooManyRequests', 'too many attempts to join: come again in a second', {
+        retryAfterSeconds: 1,
+      })
+    this.#left -= 1
+  }
+}
