@@ -9,11 +9,15 @@ import { systemClock, systemRandom } from '../src/lib/clock.ts'
 import { OpError, isOpError, messageOf } from '../src/lib/errors.ts'
 import type { Logger } from '../src/lib/log.ts'
 import { connect } from '../src/rpc/grpcclient.ts'
+import type { Client } from '../src/rpc/messages.ts'
+import { swappable } from '../src/rpc/swap.ts'
 import type { DirectoryLock } from '../src/store/lock.ts'
 import { lockDirectory } from '../src/store/lock.ts'
 import { STOP_AFTER_FAILURE } from './actions.ts'
 import type { StopHow } from './agent.ts'
 import { Agent } from './agent.ts'
+import type { Credentials } from './credentials.ts'
+import { addressTowards, credentialsFile, joinCluster, keepFresh, readCredentials } from './credentials.ts'
 import type { HubOptions } from './fetch/hub.ts'
 import { checkEndpoint, hubGet } from './fetch/hub.ts'
 import { ModelFetcher } from './fetch/fetcher.ts'
@@ -46,6 +50,8 @@ export interface RunAgentOptions {
   /** N: report 1/N of the machine. */
   readonly share?: number
   readonly labels?: Readonly<Record<string, string>>
+  /** Of `mctl join-token create`; needed once, until the agent has credentials of its own. */
+  readonly token?: string
   /** Where `hf://` models come from; absent: this agent fetches none. */
   readonly hub?: HubOptions
   readonly agentVersion: string
@@ -58,8 +64,8 @@ export interface RunAgentOptions {
   readonly hurry?: AbortSignal
 }
 
-/** IPv4 address under which this node's shards listen, until the cluster has identities. */
-const ADDRESS = '127.0.0.1'
+/** IPv4 address under which this node's shards listen while the cluster has no identities. */
+const LOOPBACK = '127.0.0.1'
 
 /**
  * Runs one agent to its end. Resolves with the exit code: 0 when it was stopped, 1 when the server refuses it (the log
@@ -75,10 +81,13 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
   const lock = lockFolder(dataDir)
   const over = new AbortController()
   try {
+    const joined = await membership(options, over.signal)
+    if (joined === undefined) return 0
+    const { client, address, credentialsFile } = joined
     const runtimes = runtimesOf({ userDataDir: options.userDataDir, platform: process.platform })
     const machine = machineOf(options, runtimes, simulation)
     const { bootId } = await machine.observe({ pids: [], loadedBytes: 0 })
-    const hostDoors = { dataDir, address: ADDRESS, portRange, bootId, runtimes, clock: systemClock, log }
+    const hostDoors = { dataDir, address, credentialsFile, portRange, bootId, runtimes, clock: systemClock, log }
     const shelf = new DiskShelf({
       modelsDir: options.modelsDir,
       cacheFile: join(dataDir, 'digests.json'),
@@ -87,7 +96,6 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
       log,
     })
     const fetcher = options.hub === undefined ? undefined : fetcherOf(options, options.hub, shelf)
-    const client = connect(options.server, { node: name })
     const agent = new Agent(
       {
         client,
@@ -104,7 +112,7 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
       {
         nodeName: name,
         agentVersion: options.agentVersion,
-        address: ADDRESS,
+        address,
         ...(options.labels === undefined ? {} : { labels: options.labels }),
       },
     )
@@ -119,6 +127,36 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
     over.abort()
     lock.release()
   }
+}
+
+interface Membership {
+  readonly client: Client
+  /** Under which the gateway and the other ranks reach this node. */
+  readonly address: string
+  readonly credentialsFile: string | undefined
+}
+
+/** Who we are to the server: by certificate where there is one or a token gets one, else as a neighbour on loopback. */
+async function membership(options: RunAgentOptions, over: AbortSignal): Promise<Membership | undefined> {
+  const { server, name: node, dataDir, token, labels = {}, log, signal } = options
+  const ended = AbortSignal.any([signal, over])
+  const doors = { dataDir, server, node, labels, clock: systemClock, random: systemRandom, log, signal: ended }
+  const kept = readCredentials(dataDir)
+  if (kept !== undefined && kept.node !== node)
+    throw new OpError(
+      'Invalid',
+      `start agent "${node}": ${dataDir} holds the credentials of node "${kept.node}". Give each node a --data-dir of its own`,
+    )
+  const credentials = kept ?? (token === undefined ? undefined : await joinCluster(doors, token))
+  if (ended.aborted) return undefined
+  if (credentials === undefined)
+    return { client: connect(server, { node }), address: LOOPBACK, credentialsFile: undefined }
+  const connected = ({ authorityPem, certificatePem, keyPem }: Credentials) =>
+    connect(server, { tls: { authorityPem, own: { certificatePem, keyPem } } })
+  const client = swappable(connected(credentials))
+  void keepFresh(doors, credentials, (fresh) => client.swap(connected(fresh)))
+  const address = await addressTowards(doors, credentials)
+  return { client, address, credentialsFile: credentialsFile(dataDir) }
 }
 
 function fetcherOf({ modelsDir, log }: RunAgentOptions, hub: HubOptions, shelf: DiskShelf): ModelFetcher {

@@ -4,9 +4,10 @@
  * with it. When the engine fails after the head was sent, the client's connection is destroyed: no final chunk, no
  * missing byte that looks like an end; so the gateway can tell it from a whole answer.
  */
-import { Agent, createServer, request } from 'node:http'
+import { Agent, request } from 'node:http'
 import type { ClientRequest, IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { doorServer } from './doorserver.ts'
 
 export const SHARD_HEADER = 'mctl-shard'
 
@@ -15,6 +16,8 @@ export interface DoorOptions {
   readonly port: number
   readonly enginePort: number
   readonly shardUid: string
+  /** Absent: plain HTTP, on loopback. */
+  readonly credentialsFile?: string | undefined
 }
 
 export type DoorState = 'NotReady' | 'Open' | 'Draining'
@@ -46,7 +49,7 @@ export class Door {
 
   constructor(options: DoorOptions) {
     this.#options = options
-    this.#server = createServer((incoming, reply) => this.#onRequest(incoming, reply))
+    this.#server = doorServer(options.credentialsFile, (incoming, reply) => this.#onRequest(incoming, reply))
     this.#server.keepAliveTimeout = KEEP_ALIVE_MS
     this.#server.requestTimeout = 0
   }

@@ -40,6 +40,8 @@ export interface HostsOptions {
   /** Of the running machine: handles of another boot name processes that are gone. */
   readonly bootId: string
   readonly runtimes: Runtimes
+  /** The node's key and certificate, for the leaders' doors; absent: the cluster has no identities. */
+  readonly credentialsFile?: string | undefined
   readonly clock: Clock
   readonly log: Logger
   /** argv that runs the shardhost, before the path of its spec.json. */

@@ -17,6 +17,8 @@ export interface HostSpecOptions {
   readonly dataDir: string
   readonly socketDir: string
   readonly runtimes: Runtimes
+  /** The node's key and certificate; absent: the cluster has no identities. */
+  readonly credentialsFile?: string | undefined
   /** Absent: DESIGN §10a. */
   readonly startupDeadlineMs?: (shard: Shard) => number
 }
@@ -26,7 +28,8 @@ const defaultStartupDeadlineMs = (shard: Shard): number => Math.ceil(shard.spec.
 
 /** Throws OpError Invalid when the shard cannot be launched, Conflict when its rendezvous is not what was prepared. */
 export function hostSpecOf(shard: Shard, handle: Handle, options: HostSpecOptions): HostSpec {
-  const { dataDir, socketDir, runtimes, startupDeadlineMs = defaultStartupDeadlineMs } = options
+  const { dataDir, socketDir, runtimes, credentialsFile, startupDeadlineMs = defaultStartupDeadlineMs } = options
+  const secured = credentialsFile === undefined ? {} : { credentialsFile }
   const { metadata, spec } = shard
   const runtime = runtimes[spec.engine.name]
   if (runtime === undefined)
@@ -47,7 +50,7 @@ export function hostSpecOf(shard: Shard, handle: Handle, options: HostSpecOption
     engine: launch.engine,
     files: launch.files,
     eventsFd: 3,
-    door: isLeader(shard) ? { address, port, enginePort, servedName: spec.serving.servedName } : null,
+    door: isLeader(shard) ? { address, port, enginePort, servedName: spec.serving.servedName, ...secured } : null,
     startupDeadlineMs: startupDeadlineMs(shard),
   }
 }

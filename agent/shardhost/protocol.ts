@@ -34,6 +34,8 @@ export interface HostSpec {
     readonly port: number
     readonly enginePort: number
     readonly servedName: string
+    /** The node's key and certificate; absent: plain HTTP, on loopback. */
+    readonly credentialsFile?: string
   }
   readonly startupDeadlineMs: number
 }

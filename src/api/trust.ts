@@ -3,6 +3,7 @@
  * (JoinToken). Secrets are made where they are used and kept as hashes; deleting the object takes the right away.
  */
 import { createHash } from 'node:crypto'
+import { OpError } from '../lib/errors.ts'
 import type { ObjectMeta } from './meta.ts'
 
 /** admin: everything; operator: everything but rights; viewer: reads. */
@@ -54,6 +55,15 @@ export const SERVER_USER = 'system:server'
 export const GATEWAY_USER = 'system:gateway'
 export const NODE_USER_PREFIX = 'system:node:'
 export const SYSTEM_PREFIX = 'system:'
+/** Organizations that certificates carry: a person named like a part of the system is not taken for it. */
+export const NODES = 'mctl:nodes'
+export const PEOPLE = 'mctl:people'
+export const GATEWAYS = 'mctl:gateways'
+export const SERVERS = 'mctl:servers'
+
+/** What the gateway expects of the door of a node's shardhost. */
+export const nodeDnsName = (node: string): string => `${node}.node.mctl`
+
 /** In a certificate's alternative names: the object whose deletion revokes it. */
 export const UID_URI_PREFIX = 'mctl:uid:'
 
@@ -71,4 +81,27 @@ export const JOINED_ANNOTATION = 'mctl.dev/joined-at'
 export function tokenState({ spec, status }: JoinToken, nowMs: number): 'Unused' | 'Used' | 'Expired' {
   if (status !== undefined) return 'Used'
   return Date.parse(spec.expiresAt) <= nowMs ? 'Expired' : 'Unused'
+}
+
+/** What `mctl join-token create` prints and `mctl agent --token` takes. */
+export interface JoinSecret {
+  /** Lower-case hex of SHA-256 over the authority's certificate: the server must prove to be of that cluster first. */
+  readonly authorityHash: string
+  readonly id: string
+  readonly secret: string
+}
+
+export const formatJoinSecret = ({ authorityHash, id, secret }: JoinSecret): string =>
+  `K10${authorityHash}::${id}.${secret}`
+
+/** OpError Invalid for anything else; the message does not repeat the secret. */
+export function parseJoinSecret(text: string): JoinSecret {
+  const match = /^K10([0-9a-f]{64})::([a-z0-9][-a-z0-9]{0,62})\.([A-Za-z0-9]{16,128})$/.exec(text.trim())
+  if (match === null)
+    throw new OpError(
+      'Invalid',
+      'the join token must be K10<hash>::<id>.<secret>, as `mctl join-token create` printed it',
+    )
+  const [, authorityHash = '', id = '', secret = ''] = match
+  return { authorityHash, id, secret }
 }

@@ -34,6 +34,7 @@ export async function runAgentProcess(flags: AgentFlags, env: Env, signals: Sign
     ...(flags.portRange === undefined ? {} : { portRange: flags.portRange }),
     ...(flags.simulate === undefined ? {} : { simulate: flags.simulate }),
     ...(flags.share === undefined ? {} : { share: flags.share }),
+    ...(flags.token === undefined ? {} : { token: flags.token }),
   })
 }
 

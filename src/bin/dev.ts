@@ -17,7 +17,7 @@ import { connect } from '../rpc/grpcclient.ts'
 import type { Client } from '../rpc/messages.ts'
 import type { Child, UpMessage } from './child.ts'
 import { startChild } from './child.ts'
-import { requireLoopback } from './loopback.ts'
+import { ONE_MACHINE, requireLoopback } from './loopback.ts'
 import type { Signals } from './signals.ts'
 
 type Env = Readonly<Record<string, string | undefined>>
@@ -32,8 +32,8 @@ const PORT_BASE = 10_000
 const PORT_SLOTS = 100
 
 export async function runDev(flags: DevFlags, env: Env, signals: Signals, terminal: Terminal): Promise<number> {
-  requireLoopback(flags.listen, 'the address')
-  requireLoopback(flags.gateway, 'the gateway address')
+  requireLoopback(flags.listen, 'the address', ONE_MACHINE)
+  requireLoopback(flags.gateway, 'the gateway address', ONE_MACHINE)
   const dev = new Dev(flags, env, signals, terminal)
   try {
     await dev.start()

@@ -16,6 +16,8 @@ import { readGatewayRecord, removeGatewayRecord } from './gatewayrecord.ts'
 export interface GatewayChildOptions {
   readonly dataDir: string
   readonly server: string
+  /** File with the gateway's key and certificate; undefined: the cluster has no identities. */
+  readonly credentials: string | undefined
   readonly listen: string
   readonly clusterUid: string
   readonly log: Logger
@@ -51,7 +53,10 @@ async function start(options: GatewayChildOptions, file: string): Promise<Gatewa
   const [node = process.execPath, ...args] = nodeArgv(import.meta.url, 'mctl')
   const child = spawn(
     node,
-    [...args, 'gateway', '--server', options.server, '--listen', options.listen, '--record', file],
+    [
+      ...[...args, 'gateway', '--server', options.server, '--listen', options.listen, '--record', file],
+      ...(options.credentials === undefined ? [] : ['--credentials', options.credentials]),
+    ],
     {
       // Its own session: Ctrl-C is ours to pass on, and a crash of ours is none of its.
       detached: true,

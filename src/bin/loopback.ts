@@ -1,11 +1,22 @@
 /** DESIGN §10: everything listens on loopback until the cluster has identities. */
 import { CliError } from '../cli/context.ts'
 
-export function requireLoopback(address: string, what: string): void {
+/** `address` is `host:port`. */
+export function isLoopback(address: string): boolean {
   const host = address.slice(0, address.lastIndexOf(':')).replace(/^\[|\]$/g, '')
-  const isLoopback = host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
-  if (!isLoopback)
-    throw new CliError(
-      `${what} ${address} is not a loopback address. Whoever reaches it could run models and read every prompt: until the cluster has identities (joining with trust is not built yet) mctl listens on 127.0.0.1 only. Use 127.0.0.1:PORT, and an SSH tunnel from elsewhere.`,
-    )
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
 }
+
+/** CliError for an address that others reach; `remedy` says what to do instead. */
+export function requireLoopback(address: string, what: string, remedy: string): void {
+  if (isLoopback(address)) return
+  throw new CliError(
+    `${what} ${address} is not a loopback address. Whoever reaches it could run models and read every prompt. ${remedy}`,
+  )
+}
+
+/** For a gateway of a cluster that does not know who calls. */
+export const NEEDS_IDENTITIES =
+  'Give the server such an address too (--listen HOST:PORT): then the cluster has identities, and the gateway asks for API keys.'
+export const ONE_MACHINE =
+  '`mctl dev` is for one machine; `mctl server --listen HOST:PORT` and `mctl agent --token` are for several.'

@@ -7,6 +7,7 @@ import type { Starters } from '../cli/context.ts'
 import { runCommand } from '../cli/program.ts'
 import { systemClock, systemRandom } from '../lib/clock.ts'
 import { connect } from '../rpc/grpcclient.ts'
+import type { ClientTls } from '../rpc/tls.ts'
 import { watchSignals } from './signals.ts'
 import { makeTerminal } from './terminal.ts'
 import { version } from './version.ts'
@@ -32,7 +33,7 @@ async function main(): Promise<number> {
     random: systemRandom,
     signal: signals.first,
     version,
-    connect: (address: string) => connect(address, { user }),
+    connect: (address: string, tls?: ClientTls) => connect(address, tls === undefined ? { user } : { tls }),
     starters,
   }
   return runCommand(cli, process.argv.slice(2))

@@ -6,7 +6,6 @@ import { startControllers } from '../controllers/start.ts'
 import { systemClock, systemRandom } from '../lib/clock.ts'
 import { userDataDir } from '../lib/userdata.ts'
 import { serve } from '../rpc/grpcserver.ts'
-import { identityOfHeaders } from '../rpc/identity.ts'
 import { makeHandlers } from '../server/handlers.ts'
 import { createHub } from '../server/hub/hub.ts'
 import { checkedEndpoint } from '../server/hub/refusals.ts'
@@ -16,7 +15,8 @@ import { followParent, tellUp } from './child.ts'
 import { startOrAdoptGateway, stopGateway } from './gatewaychild.ts'
 import type { GatewayRecord } from './gatewayrecord.ts'
 import { makeLogger } from './logger.ts'
-import { requireLoopback } from './loopback.ts'
+import { NEEDS_IDENTITIES, requireLoopback } from './loopback.ts'
+import { beside, cutRevoked, openIdentities, writeAdminContext } from './identities.ts'
 import { planLive } from './planlive.ts'
 import type { Signals } from './signals.ts'
 import { aborted } from './signals.ts'
@@ -27,8 +27,6 @@ type Env = Readonly<Record<string, string | undefined>>
 const GRACE_MS = 3000
 
 export async function runServer(flags: ServerFlags, env: Env, signals: Signals): Promise<number> {
-  requireLoopback(flags.listen, 'the address')
-  if (flags.gateway !== 'none') requireLoopback(flags.gateway, 'the gateway address')
   const parent = followParent()
   const log = makeLogger('server', env['MCTL_LOG'])
   const dataDir = flags.dataDir ?? env['MCTL_DATA_DIR'] ?? join(userDataDir(env, process.platform), 'server')
@@ -40,6 +38,9 @@ export async function runServer(flags: ServerFlags, env: Env, signals: Signals):
     ...doors,
   })
   const store = await openStore({ dataDir, ...doors })
+  const { identityOf, trust } = await openIdentities({ store, dataDir, listen: flags.listen, ...doors })
+  if (flags.gateway !== 'none' && trust === undefined)
+    requireLoopback(flags.gateway, 'the gateway address', NEEDS_IDENTITIES)
   let gateway: GatewayRecord | undefined
   const gatewayUrl = () => (gateway === undefined ? undefined : `http://${gateway.address}`)
   const sessions = createSessions({ store, ...doors })
@@ -50,14 +51,19 @@ export async function runServer(flags: ServerFlags, env: Env, signals: Signals):
     planReport: (request, snapshot) => planLive(request, snapshot, sessions.headroomBytes(), hub),
     serverVersion: version,
     gatewayUrl,
+    authority: trust?.authority,
   })
-  const server = await serve(handlers, { listen: flags.listen, identityOf: identityOfHeaders, log })
+  const secured = trust === undefined ? {} : { tls: trust.tls }
+  const server = await serve(handlers, { listen: flags.listen, identityOf, log, ...secured })
+  if (trust !== undefined) cutRevoked(store, (user) => server.cut(user))
+  if (trust !== undefined) await writeAdminContext({ store, dataDir }, trust.authority, server.address)
   const controllers = startControllers({ store, sessions, ...doors, gatewayUrl, hub })
   log.info('server listens', { address: server.address, dataDir, version, revision: store.stats().revision })
   if (flags.gateway !== 'none')
     gateway = await startOrAdoptGateway({
       dataDir,
-      server: server.address,
+      server: beside(server.address),
+      credentials: trust?.gatewayCredentials,
       listen: flags.gateway,
       clusterUid: store.clusterUid,
       log,

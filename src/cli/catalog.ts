@@ -52,6 +52,18 @@ export const catalog: readonly CatalogEntry[] = [
     async () => (await import('./config/config.ts')).defineConfig,
   ),
   entry(
+    'join-token',
+    'Tokens that let Macs join the cluster.',
+    async () => (await import('./trust/jointoken.ts')).defineJoinToken,
+  ),
+  entry('user', 'People and what they may do.', async () => (await import('./trust/user.ts')).defineUser),
+  entry(
+    'api-key',
+    'Keys of the programs that ask the gateway.',
+    async () => (await import('./trust/apikey.ts')).defineApiKey,
+  ),
+  entry('node', 'Let a node join anew.', async () => (await import('./trust/node.ts')).defineNode),
+  entry(
     'version',
     'Versions of this program and of the server.',
     async () => (await import('./learn/version.ts')).defineVersion,

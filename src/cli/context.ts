@@ -1,6 +1,8 @@
 /** What every command gets: the terminal, the way to the server, time, and the starters that only `bin` can make. */
 import type { Clock, Random } from '../lib/clock.ts'
 import type { Client } from '../rpc/messages.ts'
+import type { ClientTls } from '../rpc/tls.ts'
+import { credentialsFor } from './config/signin.ts'
 
 export interface Terminal {
   /** stdout: only the documented sentences, tables and JSON. */
@@ -23,7 +25,8 @@ export interface Cli {
   /** Aborts on SIGINT or SIGTERM. */
   readonly signal: AbortSignal
   readonly version: string
-  connect(address: string): Client
+  /** Without credentials the call says who it is by header. */
+  connect(address: string, credentials?: ClientTls): Client
   readonly starters: Starters
 }
 
@@ -42,6 +45,8 @@ export interface ServerFlags {
 export interface GatewayFlags {
   readonly server: string
   readonly listen: string
+  /** File with the gateway's key and certificate; undefined: the cluster has no identities. */
+  readonly credentials: string | undefined
   /** File in which a gateway that a server started says who and where it is. */
   readonly record: string | undefined
 }
@@ -52,6 +57,8 @@ export interface AgentFlags {
   readonly modelsDir: string | undefined
   readonly portRange: string | undefined
   readonly simulate: string | undefined
+  /** Of `mctl join-token create`. */
+  readonly token: string | undefined
   /** N: report 1/N of the machine (several agents of one `mctl dev`). */
   readonly share: number | undefined
 }
@@ -84,7 +91,8 @@ export async function withClient<T>(
   server: string | undefined,
   use: (client: Client) => Promise<T>,
 ): Promise<T> {
-  const client = cli.connect(serverAddress(cli, server))
+  const address = serverAddress(cli, server)
+  const client = cli.connect(address, credentialsFor(cli, address))
   try {
     return await use(client)
   } finally {

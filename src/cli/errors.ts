@@ -25,6 +25,11 @@ export function failureOf(error: unknown, during?: string): Failure {
 
 function opErrorText(error: OpError, during: string | undefined): string {
   const { code, message, causes } = error
+  if (code === 'Unauthorized')
+    return `error: You must be logged in to the server (${message})\nMCTL_CONFIG names a config file with a context for it; on the server's own machine MCTL_DATA_DIR=DATA_DIR takes the admin's.`
+  // HTTP/2 in the clear at a door that speaks TLS.
+  if (message.startsWith(NO_CONNECTION) && message.includes('Failed to connect'))
+    return `${message}\nA cluster with identities wants to know who calls: MCTL_CONFIG names a config file with a context for it; on the server's own machine MCTL_DATA_DIR=DATA_DIR takes the admin's.`
   if (message.startsWith(NO_CONNECTION))
     return `${message}\nIs it running there? \`mctl dev\` starts one; --server or MCTL_SERVER names another address.`
   if (message.startsWith(CONNECTION_LOST)) return `error: ${message}; try again`

@@ -7,6 +7,7 @@ import { readBody } from './body.ts'
 import type { ApiError } from './errors.ts'
 import { sendError } from './errors.ts'
 import { forward } from './forward.ts'
+import type { ApiKeys } from './keys.ts'
 import type { GatewayMetrics } from './metrics.ts'
 import type { ReplicaPools } from './pools.ts'
 import type { RoutingTable } from './routes.ts'
@@ -18,9 +19,13 @@ export interface DoorOptions {
   readonly clusterUid: () => string
   readonly onStaleTable?: () => void
   readonly bodyBytesMax: number
+  /** Absent: nobody needs a key. */
+  readonly keys?: ApiKeys
 }
 
 const paths = new Set(['/v1/chat/completions', '/v1/completions'])
+/** Says nothing that a key would protect. */
+const HEALTH = '/healthz'
 const RETRY_AFTER_SECONDS = 2
 /** A reason of our own spares the making of a DOMException, stack and all. */
 const CLIENT_GONE = 'the client went away'
@@ -52,6 +57,8 @@ export class Door {
 
   async #route(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const path = (request.url ?? '/').split('?', 1)[0] ?? '/'
+    const unkeyed = path === HEALTH ? undefined : this.#options.keys?.refusal(request.headers.authorization)
+    if (unkeyed !== undefined) return sendError(response, unkeyed)
     if (request.method === 'GET') return this.#get(path, response)
     if (request.method !== 'POST' || !paths.has(path))
       return sendError(response, {
@@ -155,7 +162,7 @@ export class Door {
 
   async #get(path: string, response: ServerResponse): Promise<void> {
     if (path === '/v1/models') return sendJson(response, modelList(this.#balancer.table))
-    if (path === '/healthz') return sendJson(response, { status: 'ok', clusterUid: this.#options.clusterUid() })
+    if (path === HEALTH) return sendJson(response, { status: 'ok', clusterUid: this.#options.clusterUid() })
     if (path === '/metrics') {
       response.writeHead(200, { 'content-type': this.#metrics.registry.contentType })
       response.end(await this.#metrics.registry.metrics())

@@ -13,6 +13,9 @@ import { Balancer } from './balancer.ts'
 import { Door } from './door.ts'
 import { makeMetrics } from './metrics.ts'
 import type { RoutingTable } from './routes.ts'
+import type { ApiKey } from '../api/trust.ts'
+import { ApiKeys } from './keys.ts'
+import type { GatewayTls } from './pools.ts'
 import { ReplicaPools } from './pools.ts'
 
 export interface GatewayOptions {
@@ -27,12 +30,16 @@ export interface GatewayOptions {
   readonly bodyBytesMax?: number
   readonly queueMax?: number
   readonly suspectMs?: number
+  /** Absent: the cluster has no identities; doors are plain and nobody needs a key. */
+  readonly tls?: GatewayTls
 }
 
 export interface Gateway {
   /** `host:port` as bound. */
   readonly address: string
   setTable(table: RoutingTable): void
+  /** The keys that open the door; without identities they are not asked for. */
+  setKeys(keys: readonly ApiKey[]): void
   /** Refuses new requests, waits for those in flight up to `drainMs`, then cuts them. */
   stop(drainMs: number): Promise<void>
 }
@@ -42,9 +49,10 @@ const BODY_BYTES_MAX = 16 * 2 ** 20
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const { clock } = options
   const balancer = new Balancer({ clock, queueMax: options.queueMax ?? 256, suspectMs: options.suspectMs ?? 3000 })
-  const pools = new ReplicaPools()
+  const pools = new ReplicaPools(options.tls)
+  const keys = options.tls === undefined ? undefined : new ApiKeys(clock)
   const door = new Door(
-    { ...options, bodyBytesMax: options.bodyBytesMax ?? BODY_BYTES_MAX },
+    { ...options, ...(keys === undefined ? {} : { keys }), bodyBytesMax: options.bodyBytesMax ?? BODY_BYTES_MAX },
     balancer,
     pools,
     makeMetrics(balancer),
@@ -59,6 +67,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       balancer.setTable(table)
       pools.keepOnly(table)
     },
+    setKeys: (list) => keys?.set(list),
     async stop(drainMs) {
       door.draining = true
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))

@@ -13,6 +13,8 @@ export interface Replica {
   /** The leader's uid: its door refuses every other one, so a stale table can not reach a stranger. */
   readonly shardUid: string
   readonly group: string
+  /** The leader's: its door proves to be that node's. */
+  readonly node: string
   readonly address: string
   readonly port: number
   /** Requests that the engine was planned for at once; more wait in the gateway's queue. */
@@ -67,6 +69,7 @@ function isServing(group: ShardGroup, leader: Shard, readyNodes: ReadonlySet<str
 const replicaOf = (leader: Shard): Replica => ({
   shardUid: leader.metadata.uid,
   group: leader.spec.group,
+  node: leader.spec.nodeName ?? '',
   address: leader.status?.address ?? '127.0.0.1',
   port: leader.status?.port ?? 0,
   concurrency: leader.spec.serving.concurrency,

@@ -39,6 +39,8 @@ export interface ServeOptions {
 export interface RunningServer {
   /** `host:port` as bound. */
   readonly address: string
+  /** Ends the open calls of a caller whose right to call was taken away. */
+  cut(user: string): void
   /** Ends streams with Unavailable, waits for calls in flight, after `graceMs` cuts what is left. */
   stop(graceMs: number): Promise<void>
 }
@@ -67,7 +69,7 @@ export async function serve(handlers: Handlers, options: ServeOptions): Promise<
       error === null ? resolve(bound) : reject(cannotListen(options.listen, error)),
     ),
   )
-  return { address: `${host}:${port}`, stop: (graceMs) => stop(server, open, graceMs) }
+  return { address: `${host}:${port}`, cut: (user) => open.cut(user), stop: (graceMs) => stop(server, open, graceMs) }
 }
 
 const doorOf = ({ tls }: ServeOptions) =>
@@ -155,6 +157,10 @@ class OpenCalls {
     } finally {
       if (context !== undefined) this.#contexts.delete(context)
     }
+  }
+
+  cut(user: string): void {
+    for (const context of this.#contexts) if (context.identity.user === user) context.end()
   }
 
   stop(): void {

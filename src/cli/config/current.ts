@@ -6,6 +6,7 @@ import type { Cli } from '../context.ts'
 import { CliError } from '../context.ts'
 import type { Context } from './file.ts'
 import { configPath, contextNamed, readConfig } from './file.ts'
+import { signIn } from './signin.ts'
 
 /** The context that holds for a call: the one named, else the current one; undefined when there is none. */
 export function contextOf(cli: Pick<Cli, 'env'>, named: string | undefined): Context | undefined {
@@ -28,7 +29,9 @@ export function followContext(command: Command, cli: Pick<Cli, 'env'>): void {
   command.addOption(new Option('--context <name>', 'the context of the config file to use (default: the current one)'))
   command.hook('preAction', (called) => {
     const given = called.opts<{ server?: string; namespace?: string; context?: string }>()
-    const { server, namespace } = contextOf(cli, given.context) ?? {}
+    const context = contextOf(cli, given.context)
+    const { server, namespace } = context ?? {}
+    if (context !== undefined) signIn(cli, context)
     const byEnv = given.context === undefined ? cli.env['MCTL_SERVER'] : undefined
     if (given.server === undefined && byEnv === undefined && server !== undefined)
       called.setOptionValueWithSource('server', server, 'config')

@@ -23,6 +23,7 @@ export const defineAgent: Define = (command, cli, done) => {
       'report other figures, e.g. "chip=Apple M4,memory=16Gi,gpuCores=10"; engines stay real',
     )
     .option('--share <n>', 'report one n-th of the machine')
+    .option('--token <token>', 'of `mctl join-token create`, for the first start (better: $MCTL_TOKEN)')
     .addHelpText(
       'after',
       examples(
@@ -33,7 +34,7 @@ export const defineAgent: Define = (command, cli, done) => {
     .action(
       async (
         flags: Partial<
-          Record<'server' | 'name' | 'dataDir' | 'modelsDir' | 'portRange' | 'simulate' | 'share', string>
+          Record<'server' | 'name' | 'dataDir' | 'modelsDir' | 'portRange' | 'simulate' | 'share' | 'token', string>
         >,
       ) => {
         const options: AgentFlags = {
@@ -43,6 +44,7 @@ export const defineAgent: Define = (command, cli, done) => {
           modelsDir: flags.modelsDir,
           portRange: flags.portRange,
           simulate: flags.simulate,
+          token: flags.token ?? (cli.env['MCTL_TOKEN'] || undefined),
           share: flags.share === undefined ? undefined : positiveInteger('--share', flags.share),
         }
         done(await cli.starters.agent(options))

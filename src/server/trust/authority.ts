@@ -4,12 +4,21 @@
  */
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { GATEWAY_USER, NODE_USER_PREFIX, SERVER_USER, UID_URI_PREFIX } from '../../api/trust.ts'
+import {
+  GATEWAYS,
+  GATEWAY_USER,
+  NODES,
+  NODE_USER_PREFIX,
+  PEOPLE,
+  SERVERS,
+  SERVER_USER,
+  UID_URI_PREFIX,
+  nodeDnsName,
+} from '../../api/trust.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Authority, Issue } from '../../lib/x509.ts'
 import { issue, makeAuthority, makeKey, makeRequest } from '../../lib/x509.ts'
 import { SERVER_NAME } from '../../rpc/tls.ts'
-import { GATEWAYS, NODES, PEOPLE, SERVERS } from './identities.ts'
 
 const DAY_MS = 86_400_000
 const AUTHORITY_LIFE_MS = 3650 * DAY_MS
@@ -116,6 +125,3 @@ class Signer implements TrustAuthority {
     return issue(this.#authority, { ...wanted, notBeforeMs, notAfterMs: notBeforeMs + lifeMs })
   }
 }
-
-/** What the gateway expects of the door of a node's shardhost. */
-export const nodeDnsName = (node: string): string => `${node}.node.mctl`

@@ -4,7 +4,15 @@
  */
 import type { MctlObject } from '../../api/meta.ts'
 import type { Node } from '../../api/node.ts'
-import { GATEWAY_USER, NODE_USER_PREFIX, RESET_ANNOTATION, UID_URI_PREFIX } from '../../api/trust.ts'
+import {
+  GATEWAYS,
+  GATEWAY_USER,
+  NODES,
+  NODE_USER_PREFIX,
+  PEOPLE,
+  RESET_ANNOTATION,
+  UID_URI_PREFIX,
+} from '../../api/trust.ts'
 import type { User } from '../../api/trust.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { OpError } from '../../lib/errors.ts'
@@ -12,12 +20,6 @@ import type { CertificateFacts } from '../../lib/x509.ts'
 import type { IdentityOf } from '../../rpc/identity.ts'
 import type { Identity } from '../../rpc/messages.ts'
 import type { Store } from '../../store/store.ts'
-
-/** Organizations that certificates carry: a person named like a part of the system is not taken for it. */
-export const NODES = 'mctl:nodes'
-export const PEOPLE = 'mctl:people'
-export const GATEWAYS = 'mctl:gateways'
-export const SERVERS = 'mctl:servers'
 
 /** The only call of somebody who has no certificate yet. */
 const JOIN = 'Join'

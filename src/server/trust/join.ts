@@ -123,7 +123,7 @@ function checkUsable(token: JoinToken, name: string, nowMs: number): void {
 }
 
 const refused = (why: string): OpError =>
-  new OpError('Unauthorized', `the join token is refused: ${why}. Make another one: mctl join-token create`)
+  new OpError('Forbidden', `the join token is refused: ${why}. Make another one: mctl join-token create`)
 
 /** Unknown tokens and wrong secrets are told alike. */
 function tokenOf(tx: Tx, { id, secret }: { readonly id: string; readonly secret: string }): JoinToken {

@@ -35,6 +35,7 @@ async function aDoor(answer: Answer, concurrency = 4): Promise<Replica & { seen:
   return {
     shardUid: `uid-${n}`,
     group: `g-${n}`,
+    node: 'mini-1',
     address: '127.0.0.1',
     port: (server.address() as AddressInfo).port,
     concurrency,

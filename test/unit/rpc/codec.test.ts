@@ -56,11 +56,17 @@ const requests: Record<string, fc.Arbitrary<unknown>> = {
   list: record(selection, { ...selectors, limit: whole, continueToken: text, table: fc.boolean() }),
   updateStatus: record({ uid: text, patch: fc.dictionary(key, json) }),
   plan: record({ objects: fc.array(manifest, { maxLength: 3 }) }, { independent: fc.boolean() }),
+  join: record(
+    { node: text, requestPem: text },
+    { token: record({ id: text, secret: text }), labels: fc.dictionary(key, text, { minKeys: 1 }) },
+  ),
+  sign: record({ requestPem: text }, { user: text }),
 }
 const writeReply = record(
   { object: manifest, result: fc.constantFrom('created', 'configured', 'unchanged') },
   { warnings: fc.array(text, { minLength: 1 }) },
 )
+const certificate = record({ certificatePem: text, authorityPem: text })
 const replies: Record<string, fc.Arbitrary<unknown>> = {
   version: record({ serverVersion: text, apiVersion: text, clusterUid: text, incarnation: text }, { gatewayUrl: text }),
   create: writeReply,
@@ -75,6 +81,8 @@ const replies: Record<string, fc.Arbitrary<unknown>> = {
     { continueToken: text, columns, rows: fc.array(row) },
   ),
   plan: record({ report: json }),
+  join: certificate,
+  sign: certificate,
 }
 
 describe('the codec, through protobuf bytes', () => {

@@ -1,0 +1,73 @@
+/** `mctl join-token`: what lets one Mac into the cluster, once. */
+import { API_VERSION, timestamp } from '../../api/meta.ts'
+import { formatJoinSecret, hashOfSecret } from '../../api/trust.ts'
+import { fingerprintOf } from '../../lib/x509.ts'
+import type { Define } from '../commandform.ts'
+import { examples, serverOption, subcommand } from '../commandform.ts'
+import { credentialsFor } from '../config/signin.ts'
+import type { Cli } from '../context.ts'
+import { CliError, serverAddress, withClient } from '../context.ts'
+import { parseDurationMs } from '../durations.ts'
+import { deleteObjects } from '../write/delete.ts'
+import { get } from '../get/get.ts'
+import { freshId, freshSecret } from './secret.ts'
+
+interface CreateFlags {
+  readonly server?: string
+  readonly node?: string
+  readonly ttl: string
+}
+
+export const defineJoinToken: Define = (command, cli, done) => {
+  command.addHelpText(
+    'after',
+    examples('mctl join-token create', 'mctl join-token create --node mini-2 --ttl 10m', 'mctl join-token list'),
+  )
+  subcommand(command, 'create', 'Make a token that lets one Mac join; prints the line to run there.')
+    .addOption(serverOption())
+    .option('--node <name>', 'the only node name that it is for (default: any that is free)')
+    .option('--ttl <duration>', 'how long it may be used', '1h')
+    .action(async (flags: CreateFlags) => done(await create(cli, flags)))
+  subcommand(command, 'list', 'List the tokens; their secrets are kept nowhere.')
+    .addOption(serverOption())
+    .action(async (flags: { server?: string }) => done(await get(cli, ['jointokens'], flags)))
+  subcommand(command, 'delete <name>', 'Take a token back.')
+    .addOption(serverOption())
+    .action(async (name: string, flags: { server?: string }) =>
+      done(
+        await deleteObjects(cli, ['jointoken', name], {
+          ...flags,
+          timeout: '0',
+          cascade: 'background',
+          dryRun: 'none',
+        }),
+      ),
+    )
+}
+
+async function create(cli: Cli, { server, node, ttl }: CreateFlags): Promise<number> {
+  const address = serverAddress(cli, server)
+  const authorityPem = credentialsFor(cli, address)?.authorityPem
+  if (authorityPem === undefined) throw new CliError(noIdentities(address))
+  const ttlMs = parseDurationMs(ttl)
+  if (ttlMs <= 0) throw new CliError(`--ttl must be longer than nothing, not "${ttl}"`)
+  const id = freshId('t', cli.random)
+  const secret = freshSecret(cli.random)
+  const spec = {
+    secretHash: hashOfSecret(secret),
+    expiresAt: timestamp(cli.clock.nowMs() + ttlMs),
+    ...(node === undefined ? {} : { node }),
+  }
+  const object = { apiVersion: API_VERSION, kind: 'JoinToken', metadata: { name: id }, spec }
+  await withClient(cli, server, (client) => client.create({ object, options: { fieldManager: 'mctl' } }))
+  const token = formatJoinSecret({ authorityHash: fingerprintOf(authorityPem), id, secret })
+  // In the environment, not among the arguments: those every user of the Mac can read.
+  cli.terminal.out(`MCTL_TOKEN=${token} mctl agent --server ${address}${node === undefined ? '' : ` --name ${node}`}\n`)
+  cli.terminal.err(
+    `Run this on the Mac that joins, within ${ttl}. The token lets one node in and is not shown again.\n`,
+  )
+  return 0
+}
+
+const noIdentities = (address: string): string =>
+  `the cluster at ${address} has no identities yet: it serves this machine only. Start its server on an address that the other Macs reach, e.g. \`mctl server --listen 0.0.0.0:6480\`, and call again with MCTL_DATA_DIR set to its data folder (its admin.yaml says who you are)`

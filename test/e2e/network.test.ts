@@ -1,0 +1,249 @@
+/**
+ * Several machines, each with an address of its own: joined by token over TLS, serving the real engine across the
+ * network, and shut to everybody who does not belong. Machines are network namespaces (see support/netlab.ts).
+ */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { NetLab } from '../support/netlab.ts'
+import type { Placed } from '../support/netlab.ts'
+import { root, until } from '../support/processes.ts'
+
+const SERVER_PORT = 6480
+const GATEWAY_PORT = 6481
+const TOKENS = 6
+
+let lab: NetLab
+let dir: string
+let server: string
+let gateway: string
+let admin: Readonly<Record<string, string>>
+let key: string
+const agents = new Map<string, Placed>()
+
+const mctl = (...args: string[]) => lab.mctl('control', args, admin)
+/** One more cluster, of somebody else, on the machine `stranger`. */
+const STRANGER = ['stranger', 'client'] as const
+
+async function tokenFor(...flags: string[]): Promise<string> {
+  const { stdout, stderr } = await mctl('join-token', 'create', ...flags)
+  const token = /^MCTL_TOKEN=(\S+) mctl agent --server \S+/.exec(stdout)?.[1]
+  expect([token, stderr]).toEqual([expect.stringMatching(/^K10[0-9a-f]{64}::/), expect.stringContaining('not shown')])
+  return token ?? ''
+}
+
+/** An agent on a machine of the lab, which may have joined before. */
+function agent(machine: string, name: string, token: string, address = server): Placed {
+  return lab.start(
+    machine,
+    ['agent', '--server', address, '--name', name, '--data-dir', join(dir, name)],
+    join(dir, `${name}.log`),
+    { MCTL_TOKEN: token },
+  )
+}
+
+/** Runs an agent that is to be refused; what it said, and its exit code. */
+async function refusedAgent(name: string, token: string, address = server) {
+  const refused = agent('client', name, token, address)
+  const code = await refused.exited
+  return { code, said: refused.log() }
+}
+
+beforeAll(async () => {
+  dir = mkdtempSync('/tmp/mctl-t-')
+  lab = await NetLab.make(['control', 'm1', 'm2', 'm3', ...STRANGER])
+  server = `${lab.address('control')}:${SERVER_PORT}`
+  gateway = `http://${lab.address('control')}:${GATEWAY_PORT}`
+  const data = join(dir, 'server')
+  admin = { MCTL_DATA_DIR: data }
+  const listen = ['--listen', server, '--gateway', `${lab.address('control')}:${GATEWAY_PORT}`]
+  lab.start('control', ['server', '--data-dir', data, ...listen], join(dir, 'server.log'))
+  await until(async () => (await mctl('get', 'nodes')).code === 0, 60_000, 'the server knows its admin')
+  for (const name of ['m1', 'm2', 'm3']) agents.set(name, agent(name, name, await tokenFor('--node', name)))
+  const readyNodes = async () => (await mctl('get', 'nodes', '--no-headers')).stdout.match(/ Ready /g)?.length
+  await until(async () => (await readyNodes()) === 3, 60_000, 'three nodes are Ready')
+  key = (await mctl('api-key', 'create', 'test')).stdout.trim()
+})
+afterAll(async () => {
+  for (const name of ['single', 'pipe', 'tensor'])
+    await mctl('delete', 'md', name, '--ignore-not-found', '--timeout', '30s')
+  await lab.end()
+  rmSync(dir, { recursive: true, force: true, maxRetries: 10 })
+})
+
+const manifest = (name: string, engine: string, parallelism: object) =>
+  JSON.stringify({
+    apiVersion: 'mctl.dev/v1alpha1',
+    kind: 'ModelDeployment',
+    metadata: { name },
+    spec: {
+      model: { source: 'file:smollm2-135m' },
+      parallelism,
+      serving: { contextTokens: 512, concurrency: 1 },
+      engine: { name: engine },
+    },
+  })
+
+async function serve(name: string, engine: string, parallelism: object): Promise<void> {
+  const file = join(dir, `${name}.json`)
+  writeFileSync(file, manifest(name, engine, parallelism))
+  const applied = await mctl('apply', '-f', file, '--wait', '--timeout', '100s')
+  expect([applied.code, applied.stderr]).toEqual([0, ''])
+}
+
+async function ask(model: string, ...headers: string[]) {
+  const body = JSON.stringify({ model, prompt: 'The capital of France is', max_tokens: TOKENS, temperature: 0 })
+  const sent = headers.flatMap((header) => ['-H', header])
+  const argv = ['curl', '-s', '-m', '60', '-w', '\n%{http_code}', ...sent, '-d', body, `${gateway}/v1/completions`]
+  const { stdout } = await lab.run('client', argv)
+  const at = stdout.lastIndexOf('\n')
+  return { status: Number(stdout.slice(at + 1)), text: stdout.slice(0, at) }
+}
+const bearer = () => `authorization: Bearer ${key}`
+
+describe('a model cut over machines of a network', () => {
+  test.each([
+    ['pipe', { strategy: 'Pipeline', degree: 2 }],
+    ['tensor', { strategy: 'Tensor', degree: 2 }],
+  ])(
+    '%s: the ranks meet on their own addresses and answer through doors that only the gateway opens',
+    async (name, cut) => {
+      await serve(name, 'mlx', cut)
+      expect(await ask(name, bearer())).toEqual({ status: 200, text: expect.stringContaining('Paris') as string })
+      const { stdout } = await mctl('get', 'shards', '-o', 'json')
+      const shards = (JSON.parse(stdout) as { items: { status: { address: string; port?: number } }[] }).items
+      expect(new Set(shards.map((shard) => shard.status.address)).size).toBe(2)
+      const door = shards.find((shard) => shard.status.port !== undefined)?.status
+      // Neither nobody nor another node of the cluster gets a word out of the door.
+      const { certificatePem, keyPem } = credentialsOf('m3')
+      writeFileSync(join(dir, 'm3.pem'), `${certificatePem}\n${keyPem}`)
+      for (const own of [[], ['--cert', join(dir, 'm3.pem')]]) {
+        const answer = await lab.run('m3', [
+          'curl',
+          '-sk',
+          '-m',
+          '5',
+          ...own,
+          `https://${door?.address}:${door?.port}/v1/models`,
+        ])
+        expect([answer.code === 0, answer.stdout]).toEqual([false, ''])
+      }
+      expect((await mctl('delete', 'md', name)).code).toBe(0)
+    },
+  )
+})
+
+const credentialsOf = (name: string) =>
+  JSON.parse(readFileSync(join(dir, name, 'credentials.json'), 'utf8')) as Record<'certificatePem' | 'keyPem', string>
+
+describe('who does not belong is refused, told why, and logged', () => {
+  test('a wrong, a used and an expired token, and one for another name', async () => {
+    const token = await tokenFor()
+    const wrong = await refusedAgent(
+      'x1',
+      token.replace(/.$/, (last) => (last === '0' ? '1' : '0')),
+    )
+    expect(wrong).toEqual({ code: 1, said: expect.stringContaining('the cluster knows no such token') as string })
+    const named = await refusedAgent('x2', await tokenFor('--node', 'other'))
+    expect(named).toEqual({
+      code: 1,
+      said: expect.stringContaining('it is for node "other", not for "x2"') as string,
+    })
+    const late = await tokenFor('--ttl', '1s')
+    await new Promise((resolve) => setTimeout(resolve, 1500))
+    expect(await refusedAgent('x3', late)).toEqual({
+      code: 1,
+      said: expect.stringContaining('it expired at') as string,
+    })
+    const used = await tokenFor('--node', 'm1')
+    expect(await refusedAgent('m1b', used)).toMatchObject({ code: 1 })
+    const log = readFileSync(join(dir, 'server.log'), 'utf8')
+    expect(log.match(/"verb":"join".*"decision":"refused"/g)?.length).toBeGreaterThanOrEqual(4)
+    expect(log).not.toContain(token.split('.')[1])
+  })
+
+  test('a taken name, unless it was reset', async () => {
+    const again = join(dir, 'again')
+    const flags = ['agent', '--server', server, '--name', 'm3', '--data-dir', again]
+    const thief = lab.start('client', flags, join(dir, 'thief.log'), { MCTL_TOKEN: await tokenFor() })
+    expect([await thief.exited, thief.log()]).toEqual([1, expect.stringContaining('mctl node reset m3')])
+    await agents.get('m3')?.end('SIGTERM')
+    expect((await mctl('node', 'reset', 'm3')).code).toBe(0)
+    const old = agent('m3', 'm3', '')
+    expect([await old.exited, old.log()]).toEqual([1, expect.stringContaining('was revoked by a reset')])
+    const anew = lab.start('m3', flags, join(dir, 'anew.log'), { MCTL_TOKEN: await tokenFor('--node', 'm3') })
+    await until(() => Promise.resolve(anew.log().includes('"connected"') || undefined), 60_000, 'm3 is back')
+  })
+
+  test('somebody in between who shows another authority', async () => {
+    const address = `${lab.address('stranger')}:${SERVER_PORT}`
+    const data = join(dir, 'stranger')
+    lab.start(
+      'stranger',
+      ['server', '--data-dir', data, '--listen', address, '--gateway', 'none'],
+      join(dir, 'stranger.log'),
+    )
+    await until(
+      async () => (await lab.mctl('stranger', ['get', 'nodes'], { MCTL_DATA_DIR: data })).code === 0 || undefined,
+      60_000,
+      'the stranger serves',
+    )
+    const { code, said } = await refusedAgent('x4', await tokenFor(), address)
+    expect([code, said]).toEqual([1, expect.stringContaining('is not of the cluster that made this join token')])
+    // Nor does the stranger learn who the admin is: its certificate is of no use to it, and the client stops first.
+    const asked = await lab.mctl('client', ['get', 'nodes', '-s', address], { MCTL_CONFIG: contextFor(address) })
+    expect([asked.code, asked.stderr]).toEqual([1, expect.stringContaining('Unable to connect to the server')])
+  })
+
+  test('a node with stolen credentials is that node and no other', async () => {
+    const { stdout } = await mctl('get', 'node', 'm2', '-o', 'json')
+    const { uid } = (JSON.parse(stdout) as { metadata: { uid: string } }).metadata
+    const argv = [process.execPath, '--import', 'tsx', join(root, 'test/support/nodecaller.ts')]
+    const ran = await lab.run('client', [...argv, server, join(dir, 'm1', 'credentials.json'), 'm2', uid])
+    expect(JSON.parse(ran.stdout || ran.stderr)).toEqual({
+      session: 'Forbidden',
+      shardsOfOther: 'Forbidden',
+      allShards: 'Forbidden',
+      tokens: 'Forbidden',
+      statusOfOther: 'Forbidden',
+      apply: 'Forbidden',
+      joinAsOther: 'Unauthorized',
+    })
+  })
+
+  test('a viewer who writes, a client without a key, a key that was revoked', async () => {
+    const out = join(dir, 'ann.yaml')
+    expect((await mctl('user', 'create', 'ann', '--role', 'viewer', '--out', out)).code).toBe(0)
+    const ann = { MCTL_CONFIG: out }
+    expect((await lab.mctl('client', ['get', 'nodes'], ann)).code).toBe(0)
+    const file = join(dir, 'single.json')
+    writeFileSync(file, manifest('single', 'fake', { strategy: 'Data' }))
+    const applied = await lab.mctl('client', ['apply', '-f', file], ann)
+    expect([applied.code, applied.stderr]).toEqual([1, expect.stringContaining('user "ann" (viewer) may not apply')])
+    expect((await mctl('user', 'delete', 'ann')).code).toBe(0)
+    expect((await lab.mctl('client', ['get', 'nodes'], ann)).stderr).toContain('was revoked')
+    expect(await ask('single')).toEqual({
+      status: 401,
+      text: expect.stringContaining('an API key is needed') as string,
+    })
+    const other = (await mctl('api-key', 'create', 'other')).stdout.trim()
+    await until(
+      async () => (await ask('single', `authorization: Bearer ${other}`)).status === 404 || undefined,
+      60_000,
+      'the key is known',
+    )
+    expect((await mctl('api-key', 'revoke', 'other')).code).toBe(0)
+    await until(
+      async () => (await ask('single', `authorization: Bearer ${other}`)).status === 401 || undefined,
+      60_000,
+      'the key is void',
+    )
+  })
+})
+
+/** The admin's context, pointed at another address. */
+function contextFor(address: string): string {
+  const file = join(dir, 'elsewhere.yaml')
+  writeFileSync(file, readFileSync(join(dir, 'server', 'admin.yaml'), 'utf8').replace(server, address))
+  return file
+}
