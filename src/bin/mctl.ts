@@ -20,8 +20,14 @@ const starters: Starters = {
   server: async (flags) => (await import('./server.ts')).runServer(flags, env, signals),
   gateway: async (flags) => (await import('./gateway.ts')).runGateway(flags, signals),
   agent: async (flags) => (await import('./agent.ts')).runAgentProcess(flags, env, signals),
+  backup: async ({ folder, dataDir }) =>
+    (await import('./backup.ts')).backupServer(dataDir ?? (await serverDir()), folder),
+  restore: async ({ folder, dataDir }) =>
+    (await import('./backup.ts')).restoreServer(folder, dataDir ?? (await serverDir())),
   dev: async (flags) => (await import('./dev.ts')).runDev(flags, env, signals, terminal),
 }
+
+const serverDir = async () => (await import('./server.ts')).serverDataDir(undefined, env)
 
 async function main(): Promise<number> {
   const user = env['USER'] ?? 'anonymous'

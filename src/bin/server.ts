@@ -26,10 +26,14 @@ type Env = Readonly<Record<string, string | undefined>>
 
 const GRACE_MS = 3000
 
+/** Where the cluster is kept. */
+export const serverDataDir = (given: string | undefined, env: Env): string =>
+  given ?? env['MCTL_DATA_DIR'] ?? join(userDataDir(env, process.platform), 'server')
+
 export async function runServer(flags: ServerFlags, env: Env, signals: Signals): Promise<number> {
   const parent = followParent()
   const log = makeLogger('server', env['MCTL_LOG'])
-  const dataDir = flags.dataDir ?? env['MCTL_DATA_DIR'] ?? join(userDataDir(env, process.platform), 'server')
+  const dataDir = serverDataDir(flags.dataDir, env)
   const doors = { clock: systemClock, random: systemRandom, log }
 
   const hub = createHub({

@@ -36,6 +36,13 @@ export interface Starters {
   gateway(options: GatewayFlags): Promise<number>
   agent(options: AgentFlags): Promise<number>
   dev(options: DevFlags): Promise<number>
+  backup(options: BackupFlags): Promise<{ readonly withAuthority: boolean }>
+  restore(options: BackupFlags): Promise<{ readonly withAuthority: boolean }>
+}
+/** `folder` is the backup's; `dataDir` the server's, undefined: where `mctl server` keeps it. */
+export interface BackupFlags {
+  readonly folder: string
+  readonly dataDir: string | undefined
 }
 export interface ServerFlags {
   readonly dataDir: string | undefined

@@ -114,6 +114,8 @@ export class StoryWorld {
         gateway: starter('gateway'),
         agent: starter('agent'),
         dev: starter('dev'),
+        backup: () => Promise.resolve({ withAuthority: false }),
+        restore: () => Promise.resolve({ withAuthority: false }),
       },
     }
     const ended = runCommand(cli, argv).then((exitCode) => ({ ...printed, exitCode }))

@@ -1,0 +1,76 @@
+/**
+ * `mctl server backup` and `restore`: the cluster's state and its authority, in a folder. A backup is taken beside a
+ * serving server; a restored one goes on far above the revisions that the first cluster gave out, so that agents and
+ * watchers notice and read everything anew.
+ */
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import Database from 'better-sqlite3'
+import { CliError } from '../cli/context.ts'
+import { messageOf } from '../lib/errors.ts'
+import { backUp } from '../store/backup.ts'
+import { STORE_FILE } from '../store/database.ts'
+import { lockDirectory } from '../store/lock.ts'
+
+const AUTHORITY = join('trust', 'authority.pem')
+
+/** Makes the folder `out`, 0700; it must not be there. Answers what it holds. */
+export async function backupServer(dataDir: string, out: string): Promise<{ readonly withAuthority: boolean }> {
+  const file = join(dataDir, STORE_FILE)
+  if (!existsSync(file)) throw new CliError(`there is no server's data in ${dataDir}: name its folder with --data-dir`)
+  makeEmpty(out, 'back up to')
+  const db = new Database(file, { readonly: true, fileMustExist: true })
+  try {
+    await backUp(db, join(out, STORE_FILE))
+    return { withAuthority: copyAuthority(dataDir, out) }
+  } catch (error) {
+    rmSync(out, { recursive: true, force: true })
+    throw new CliError(`back up ${dataDir}: ${messageOf(error)}`)
+  } finally {
+    db.close()
+  }
+}
+
+/** Puts a backup where a server has never been; the server that starts there is the same cluster. */
+export function restoreServer(from: string, dataDir: string): { readonly withAuthority: boolean } {
+  if (!existsSync(join(from, STORE_FILE)))
+    throw new CliError(`${from} is no backup: there is no ${STORE_FILE} in it, as \`mctl server backup\` makes it`)
+  checkSound(join(from, STORE_FILE))
+  makeEmpty(dataDir, 'restore into')
+  const lock = lockDirectory(dataDir)
+  try {
+    const file = join(dataDir, STORE_FILE)
+    copyFileSync(join(from, STORE_FILE), file)
+    chmodSync(file, 0o600)
+    return { withAuthority: copyAuthority(from, dataDir) }
+  } finally {
+    lock.release()
+  }
+}
+
+function checkSound(file: string): void {
+  let found: unknown
+  try {
+    const db = new Database(file, { readonly: true })
+    found = db.pragma('quick_check', { simple: true })
+    db.close()
+  } catch (error) {
+    found = messageOf(error)
+  }
+  if (found !== 'ok') throw new CliError(`${file} is damaged: ${String(found)}. Take another backup`)
+}
+
+function copyAuthority(from: string, to: string): boolean {
+  if (!existsSync(join(from, AUTHORITY))) return false
+  mkdirSync(join(to, 'trust'), { recursive: true, mode: 0o700 })
+  copyFileSync(join(from, AUTHORITY), join(to, AUTHORITY))
+  chmodSync(join(to, AUTHORITY), 0o600)
+  return true
+}
+
+/** The folder, made when it is not there; one with something in it is not touched. */
+function makeEmpty(dir: string, verb: string): void {
+  if (existsSync(dir) && readdirSync(dir).length > 0)
+    throw new CliError(`${verb} ${dir}: it is not empty. Name a folder that does not exist yet`)
+  mkdirSync(dir, { recursive: true, mode: 0o700 })
+}
