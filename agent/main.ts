@@ -23,6 +23,7 @@ import { checkEndpoint, hubGet } from './fetch/hub.ts'
 import { ModelFetcher } from './fetch/fetcher.ts'
 import { fetchedRoot } from './fetch/folder.ts'
 import { DiskShelf } from './models.ts'
+import { keepAwake } from './awake.ts'
 import type { EngineReport } from './nodestatus.ts'
 import { machineDoors } from './observe/doors.ts'
 import type { Observe } from './observe/facts.ts'
@@ -96,10 +97,11 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
       log,
     })
     const fetcher = options.hub === undefined ? undefined : fetcherOf(options, options.hub, shelf)
+    const hosts = openHosts(hostDoors)
     const agent = new Agent(
       {
         client,
-        hosts: openHosts(hostDoors),
+        hosts,
         models: shelf,
         ...(fetcher === undefined ? {} : { fetcher }),
         observe: machine.observe,
@@ -117,10 +119,12 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
       },
     )
     listen(agent, options)
+    const busy = () => hosts.list().some(({ state }) => state !== undefined && state.phase !== 'Exited')
+    const awake = keepAwake({ platform: process.platform, clock: systemClock, signal: over.signal, busy })
     const scanning = shelf.run(over.signal)
     const end = await agent.run()
     over.abort()
-    await scanning
+    await Promise.all([scanning, awake])
     client.close()
     return end.kind === 'Stopped' ? 0 : 1
   } finally {

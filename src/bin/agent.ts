@@ -3,8 +3,12 @@ import { mkdirSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { DEFAULT_ENDPOINT } from '../../agent/fetch/hub.ts'
+import { joinCluster, readCredentials } from '../../agent/credentials.ts'
 import { runAgent } from '../../agent/main.ts'
-import type { AgentFlags } from '../cli/context.ts'
+import { CliError } from '../cli/context.ts'
+import type { AgentFlags, JoinFlags } from '../cli/context.ts'
+import { systemClock, systemRandom } from '../lib/clock.ts'
+import { isLoopback } from './loopback.ts'
 import { userDataDir } from '../lib/userdata.ts'
 import { makeLogger } from './logger.ts'
 import { followParent } from './child.ts'
@@ -27,7 +31,7 @@ export async function runAgentProcess(flags: AgentFlags, env: Env, signals: Sign
     userDataDir: home,
     hub: hubOf(env),
     agentVersion: version,
-    log: makeLogger('agent', env['MCTL_LOG']).with({ node: name }),
+    log: makeLogger('agent', env['MCTL_LOG'], env['MCTL_LOG_FILE'] || undefined).with({ node: name }),
     signal: signals.first,
     stopShards: parent.stop,
     hurry: parent.hurry,
@@ -36,6 +40,20 @@ export async function runAgentProcess(flags: AgentFlags, env: Env, signals: Sign
     ...(flags.share === undefined ? {} : { share: flags.share }),
     ...(flags.token === undefined ? {} : { token: flags.token }),
   })
+}
+
+/** Becomes a node of the cluster, and no more: what a service needs before its first start, so that no token is kept for it. */
+export async function joinOnce({ server, name, dataDir, token }: JoinFlags, signals: Signals): Promise<void> {
+  mkdirSync(dataDir, { recursive: true, mode: 0o700 })
+  if (readCredentials(dataDir) !== undefined) return
+  if (token === undefined) {
+    if (isLoopback(server)) return
+    throw new CliError(
+      `join the cluster at ${server}: there is no token. Set MCTL_TOKEN to what \`mctl join-token create\` printed there`,
+    )
+  }
+  const doors = { dataDir, server, node: name, labels: {}, clock: systemClock, random: systemRandom }
+  await joinCluster({ ...doors, log: makeLogger('agent', 'warn'), signal: signals.first }, token)
 }
 
 /** The names that the ecosystem's tools read, too. */

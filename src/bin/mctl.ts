@@ -20,6 +20,7 @@ const starters: Starters = {
   server: async (flags) => (await import('./server.ts')).runServer(flags, env, signals),
   gateway: async (flags) => (await import('./gateway.ts')).runGateway(flags, signals),
   agent: async (flags) => (await import('./agent.ts')).runAgentProcess(flags, env, signals),
+  join: async (flags) => (await import('./agent.ts')).joinOnce(flags, signals),
   backup: async ({ folder, dataDir }) =>
     (await import('./backup.ts')).backupServer(dataDir ?? (await serverDir()), folder),
   restore: async ({ folder, dataDir }) =>
@@ -41,6 +42,7 @@ async function main(): Promise<number> {
     version,
     connect: (address: string, tls?: ClientTls) => connect(address, tls === undefined ? { user } : { tls }),
     starters,
+    machine: async () => (await import('./machine.ts')).thisMachine(env),
   }
   return runCommand(cli, process.argv.slice(2))
 }

@@ -3,6 +3,7 @@ import type { Clock, Random } from '../lib/clock.ts'
 import type { Client } from '../rpc/messages.ts'
 import type { ClientTls } from '../rpc/tls.ts'
 import { credentialsFor } from './config/signin.ts'
+import type { Machine } from './service/machine.ts'
 
 export interface Terminal {
   /** stdout: only the documented sentences, tables and JSON. */
@@ -28,6 +29,8 @@ export interface Cli {
   /** Without credentials the call says who it is by header. */
   connect(address: string, credentials?: ClientTls): Client
   readonly starters: Starters
+  /** Loaded when a command asks for it. */
+  machine(): Promise<Machine>
 }
 
 /** Commands that become long-lived processes; `bin` wires them. Each resolves with the exit code. */
@@ -36,6 +39,8 @@ export interface Starters {
   gateway(options: GatewayFlags): Promise<number>
   agent(options: AgentFlags): Promise<number>
   dev(options: DevFlags): Promise<number>
+  /** Joins with the token, unless the data folder holds credentials or the server is on loopback without identities. */
+  join(options: JoinFlags): Promise<void>
   backup(options: BackupFlags): Promise<{ readonly withAuthority: boolean }>
   restore(options: BackupFlags): Promise<{ readonly withAuthority: boolean }>
 }
@@ -43,6 +48,12 @@ export interface Starters {
 export interface BackupFlags {
   readonly folder: string
   readonly dataDir: string | undefined
+}
+export interface JoinFlags {
+  readonly server: string
+  readonly name: string
+  readonly dataDir: string
+  readonly token: string | undefined
 }
 export interface ServerFlags {
   readonly dataDir: string | undefined

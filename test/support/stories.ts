@@ -16,6 +16,7 @@ import { catalog } from '../../src/cli/catalog.ts'
 import type { Cli } from '../../src/cli/context.ts'
 import { parseDurationMs } from '../../src/cli/durations.ts'
 import { runCommand } from '../../src/cli/program.ts'
+import type { Machine } from '../../src/cli/service/machine.ts'
 import { parseBytes } from '../../src/lib/quantity.ts'
 import { SimCluster } from './simcluster.ts'
 import { tinyShape } from './cluster.ts'
@@ -109,11 +110,13 @@ export class StoryWorld {
       signal: control.signal,
       version: '0.1.0',
       connect: (address) => this.cluster.person(address === STORY_SERVER ? 'user' : 'stranger'),
+      machine: () => Promise.resolve(storyMachine),
       starters: {
         server: starter('server'),
         gateway: starter('gateway'),
         agent: starter('agent'),
         dev: starter('dev'),
+        join: () => Promise.resolve(),
         backup: () => Promise.resolve({ withAuthority: false }),
         restore: () => Promise.resolve({ withAuthority: false }),
       },
@@ -121,6 +124,34 @@ export class StoryWorld {
     const ended = runCommand(cli, argv).then((exitCode) => ({ ...printed, exitCode }))
     return { stop: () => control.abort(), ended }
   }
+}
+
+/** A Linux machine without a service: what a story sees of it. */
+const storyMachine: Machine = {
+  platform: 'linux',
+  isRoot: true,
+  program: ['/usr/bin/node', '/opt/mctl/dist/src/bin/mctl.js'],
+  agentLog: '/var/log/mctl-agent.log',
+  agentPlace: ({ name = 'mini-1' }) =>
+    Promise.resolve({
+      name,
+      home: '/home/ann/mctl',
+      dataDir: '/home/ann/mctl/agent',
+      modelsDir: '/home/ann/mctl/models',
+    }),
+  facts: (place, address) =>
+    Promise.resolve({
+      ...{ platform: 'linux', arch: 'x64', memoryBytes: 16 * 2 ** 30, freeDiskBytes: 2 ** 40, isRoot: true, nowMs: 0 },
+      ...{
+        modelsDir: place.modelsDir,
+        engine: { python: '/home/ann/mctl/engines/mlx/bin/python' },
+        server: { address },
+      },
+    }),
+  run: () => Promise.resolve({ code: 0, output: '' }),
+  exists: (path) => path.endsWith('installed'),
+  write: () => Promise.resolve(),
+  remove: () => Promise.resolve(),
 }
 
 export interface Printed {

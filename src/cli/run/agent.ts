@@ -4,8 +4,10 @@ import { examples, serverOption } from '../commandform.ts'
 import type { AgentFlags } from '../context.ts'
 import { serverAddress } from '../context.ts'
 import { positiveInteger } from '../flags.ts'
+import { addServiceCommands } from '../service/commands.ts'
 
 export const defineAgent: Define = (command, cli, done) => {
+  addServiceCommands(command, cli, done)
   command
     .addOption(serverOption())
     .option('--name <name>', 'name of the node (default: the host name)')
@@ -28,6 +30,8 @@ export const defineAgent: Define = (command, cli, done) => {
       'after',
       examples(
         'mctl agent --name mini-1',
+        'mctl agent install --server 127.0.0.1:6480 --name mini-1',
+        'mctl agent doctor',
         'mctl agent --name lab-1 --simulate "chip=Apple M4,memory=16Gi,gpuCores=10"',
       ),
     )

@@ -62,9 +62,10 @@ async function create(cli: Cli, { server, node, ttl }: CreateFlags): Promise<num
   await withClient(cli, server, (client) => client.create({ object, options: { fieldManager: 'mctl' } }))
   const token = formatJoinSecret({ authorityHash: fingerprintOf(authorityPem), id, secret })
   // In the environment, not among the arguments: those every user of the Mac can read.
-  cli.terminal.out(`MCTL_TOKEN=${token} mctl agent --server ${address}${node === undefined ? '' : ` --name ${node}`}\n`)
+  const flags = `--server ${address}${node === undefined ? '' : ` --name ${node}`}`
+  cli.terminal.out(`MCTL_TOKEN=${token} mctl agent ${flags}\n`)
   cli.terminal.err(
-    `Run this on the Mac that joins, within ${ttl}. The token lets one node in and is not shown again.\n`,
+    `Run this on the Mac that joins, within ${ttl}; as a service: MCTL_TOKEN=… sudo -E mctl agent install ${flags}\nThe token lets one node in and is not shown again.\n`,
   )
   return 0
 }

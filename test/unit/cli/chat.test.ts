@@ -58,6 +58,7 @@ async function type(argv: readonly string[], lines: readonly string[] = [], sign
       throw new Error('the server is not asked when a gateway is named')
     },
     starters: {} as Cli['starters'],
+    machine: () => Promise.reject(new Error('chat asks nothing of the machine')),
   }
   return { code: await runCommand(cli, ['chat', ...argv]), ...said }
 }
