@@ -35,6 +35,9 @@ export const PLANNED_STOP: StopLimits = { drainMs: 60_000, graceMs: 30_000 }
 /** After a rank's failure nobody can use what the others would still say. */
 export const STOP_AFTER_FAILURE: StopLimits = { drainMs: 0, graceMs: 10_000 }
 
+/** A host that hears nothing gets no time to obey. */
+export const KILL: StopLimits = { drainMs: 0, graceMs: 0 }
+
 export type StopReason = 'Deleted' | 'GroupFailed' | 'ShardFailed' | 'NotInList' | 'AgentStopping'
 
 /** Nothing to do yet for this shard, and why. */

@@ -4,6 +4,7 @@
  * time, disk, processes or the network comes in by a door, so that the simulator runs this very class.
  */
 import type { Clock, Random } from '../src/lib/clock.ts'
+import { AwakeTime } from '../src/lib/awake.ts'
 import { every } from '../src/lib/clock.ts'
 import type { Logger } from '../src/lib/log.ts'
 import type { Client } from '../src/rpc/messages.ts'
@@ -55,6 +56,7 @@ export interface StopHow {
 }
 
 const PASS_PERIOD_MS = 5_000
+const SETTLE_MS = 30_000
 const PROBE_PERIOD_MS = 60_000
 /** What the host needs beyond the limits to see its engine's end. */
 const STOP_SLACK_MS = 5_000
@@ -74,11 +76,15 @@ export class Agent {
   readonly #changeWaiters: (() => void)[] = []
   /** The shards that were here before us are known. */
   #recovered = false
+  readonly #awake: AwakeTime
+  /** We stood still: until so long after it nothing is done before the server has told and heard how things are. */
+  #settlingUntilMs = -Infinity
 
   constructor(doors: AgentDoors, options: AgentOptions) {
     const { nodeName, agentVersion, address = '127.0.0.1', labels = {} } = options
     this.#doors = doors
     this.#options = options
+    this.#awake = new AwakeTime(doors.clock, PASS_PERIOD_MS)
     this.#contact = new ServerContact({
       ...doors,
       nodeName,
@@ -123,7 +129,10 @@ export class Agent {
       fetcher?.onChange(() => this.#onFetch()),
     ]
     const loops = [
-      every(clock, PASS_PERIOD_MS, signal, () => this.#wake()),
+      every(clock, PASS_PERIOD_MS, signal, async () => {
+        await this.#node.look()
+        this.#wake()
+      }),
       every(clock, PROBE_PERIOD_MS, signal, () => this.#node.reprobe()),
     ]
     try {
@@ -214,6 +223,7 @@ export class Agent {
 
   #pass(): void {
     const { hosts, models, fetcher, clock } = this.#doors
+    this.#lookForGap()
     const wanted = this.#wanted.list()
     const local = hosts.list()
     const observation = {
@@ -223,16 +233,41 @@ export class Agent {
       models: models.list(),
       ...(fetcher === undefined ? {} : { fetches: fetcher.states() }),
       serverNowMs: this.#contact.serverNowMs(),
+      criticalForMs: this.#node.criticalForMs(),
     }
     const plan = planNode(wanted, observation, clock.nowMs())
     this.#waitLog.tell(plan.waits)
-    for (const action of plan.actions) this.#execution.begin(action)
+    const isSettled = this.#isSettled()
+    for (const action of isSettled ? plan.actions : []) this.#execution.begin(action)
+    if (isSettled && plan.actions.some((a) => a.kind === 'failShard' && a.exit.reason === 'MemoryPressure'))
+      this.#node.onVictim()
     if (wanted !== undefined) {
       this.#report(local, plan.waits)
       this.#forget(local)
     }
     if (plan.fenced && this.#wanted.isWhole() && this.#shards.isQuiet() && this.#node.isHeld())
       this.#contact.session()?.session.synced()
+  }
+
+  /**
+   * This machine slept, or this process was stopped: what was known is old. The session is opened anew, for the list
+   * and the server's time that come with it.
+   */
+  #lookForGap(): void {
+    const lostMs = this.#awake.look()
+    if (lostMs === 0) return
+    this.#doors.log.warn('this process stood still: looks and reports before it acts', { lostMs })
+    this.#settlingUntilMs = this.#doors.clock.monotonicMs() + SETTLE_MS
+    this.#contact.startOver()
+    void this.#node.look()
+  }
+
+  /** The list and the report are of now. Without a server local facts have to do, once they have had time to come in. */
+  #isSettled(): boolean {
+    if (this.#doors.clock.monotonicMs() >= this.#settlingUntilMs) return true
+    if (this.#contact.session() === undefined || !this.#wanted.isWhole() || !this.#node.isHeld()) return false
+    this.#settlingUntilMs = -Infinity
+    return true
   }
 
   #report(local: readonly LocalShard[], waits: readonly Wait[]): void {

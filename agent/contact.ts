@@ -82,6 +82,14 @@ export class ServerContact {
     return told === undefined ? undefined : told.serverMs + (this.#doors.clock.monotonicMs() - told.atMs)
   }
 
+  /** Nothing that was heard so far counts: ends the session (the next one follows) and forgets the server's time. */
+  startOver(): void {
+    this.#serverTime = undefined
+    this.#doors.wanted.begin()
+    this.#open?.control.abort()
+    this.#open = undefined
+  }
+
   /** The server's time where it is known, else ours. */
   nowMs(): number {
     return this.serverNowMs() ?? this.#doors.clock.nowMs()

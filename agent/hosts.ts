@@ -29,6 +29,8 @@ export interface LocalShard {
   readonly state?: HostState
   /** The host process is gone though it never said Exited (SIGKILL of the host): its engine was stopped, too. */
   readonly lost?: boolean
+  /** The host lives and has answered nothing for so long. */
+  readonly silentSeconds?: number
 }
 
 export interface Hosts {

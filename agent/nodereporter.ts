@@ -3,6 +3,7 @@
  * server what differs from what this session acknowledged.
  */
 import type { Condition } from '../src/api/meta.ts'
+import type { Clock } from '../src/lib/clock.ts'
 import { isOpError, messageOf } from '../src/lib/errors.ts'
 import type { Logger } from '../src/lib/log.ts'
 import type { Client } from '../src/rpc/messages.ts'
@@ -12,9 +13,13 @@ import type { ModelShelf } from './models.ts'
 import type { EngineReport, NodeReport } from './nodestatus.ts'
 import { nodePatch, nodeReport } from './nodestatus.ts'
 import type { MachineFacts, Observe, OwnEngines } from './observe/facts.ts'
+import type { PressureHistory } from './pressure.ts'
+import { afterReading, criticalForMs, isPressed, startOver } from './pressure.ts'
 import type { Heartbeat } from './session.ts'
 
 const WRITE_TIMEOUT_MS = 10_000
+/** A reading that is younger is not taken again. */
+const READING_MS = 4_000
 
 export interface NodeReporterDoors {
   readonly client: Client
@@ -22,6 +27,7 @@ export interface NodeReporterDoors {
   readonly fetcher?: Fetcher | undefined
   readonly observe: Observe
   readonly probeEngines: () => Promise<EngineReport>
+  readonly clock: Clock
   readonly log: Logger
   readonly agentVersion: string
   /** Where this node's shards listen. */
@@ -40,6 +46,7 @@ export class NodeReporter {
   /** What this session's server acknowledged. */
   #node: { held: NodeReport | undefined; writing: boolean } | undefined
   #conditions: readonly Condition[] = []
+  #pressure: PressureHistory | undefined
   #blocked: string | undefined
 
   constructor(doors: NodeReporterDoors) {
@@ -79,6 +86,24 @@ export class NodeReporter {
     }
   }
 
+  /** Looks at the machine though nobody asks: an agent that is cut off must see its memory go, too. */
+  async look(): Promise<void> {
+    const readAtMs = this.#pressure?.readAtMs ?? -Infinity
+    if (this.#doors.clock.monotonicMs() - readAtMs < READING_MS) return
+    await this.#observe()
+    this.tell()
+  }
+
+  /** How long memory has been critical. */
+  criticalForMs(): number {
+    return this.#pressure === undefined ? 0 : criticalForMs(this.#pressure)
+  }
+
+  /** A group is being stopped for want of memory. */
+  onVictim(): void {
+    if (this.#pressure !== undefined) this.#pressure = startOver(this.#pressure, this.#doors.clock.monotonicMs())
+  }
+
   /** A missing engine may be installed while we run. */
   async reprobe(): Promise<void> {
     if (this.#engines.missing.length === 0) return
@@ -112,9 +137,10 @@ export class NodeReporter {
   }
 
   async #observe(): Promise<void> {
-    const { observe, ownEngines, log } = this.#doors
+    const { observe, ownEngines, clock, log } = this.#doors
     try {
       this.#facts = await observe(ownEngines())
+      this.#pressure = afterReading(this.#pressure, this.#facts.pressure, clock.monotonicMs())
     } catch (error) {
       if (this.#facts === undefined) throw error
       log.warn('machine not observed', { error: messageOf(error) })
@@ -147,8 +173,9 @@ export class NodeReporter {
   }
 
   #reportOf(facts: MachineFacts): NodeReport {
-    const { models, agentVersion, address, nowMs } = this.#doors
+    const { models, agentVersion, address, clock, nowMs } = this.#doors
     return nodeReport({
+      memoryPressed: isPressed(this.#pressure, clock.monotonicMs()),
       facts,
       engines: this.#engines,
       models: models.list(),

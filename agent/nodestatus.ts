@@ -22,6 +22,8 @@ export interface NodeStatusInput {
   readonly models: readonly LocalModel[] | undefined
   /** Why a fetch waits for room; undefined: none does. */
   readonly blockedFetch?: string | undefined
+  /** Memory is short, or was until a moment ago (pressure.ts). */
+  readonly memoryPressed?: boolean
   readonly agentVersion: string
   /** Where this node's shards listen. */
   readonly address: string
@@ -68,8 +70,14 @@ const modelReport = ({ source, digest, state, sizeBytes }: LocalModel): NodeMode
 const DISK_FREE_SHARE = 0.05
 const DISK_FREE_BYTES = 2 * 2 ** 30
 
-function conditionsOf({ facts, engines, blockedFetch }: NodeStatusInput): readonly ConditionUpdate[] {
-  const pressed = facts.pressure === 'Warn' || facts.pressure === 'Critical'
+function conditionsOf({
+  facts,
+  engines,
+  blockedFetch,
+  memoryPressed = false,
+}: NodeStatusInput): readonly ConditionUpdate[] {
+  const short = facts.pressure === 'Warn' || facts.pressure === 'Critical'
+  const pressed = short || memoryPressed
   const free = facts.diskFreeBytes
   const diskFull =
     free !== undefined && (free < DISK_FREE_BYTES || free < DISK_FREE_SHARE * (facts.diskTotalBytes ?? free))
@@ -79,7 +87,11 @@ function conditionsOf({ facts, engines, blockedFetch }: NodeStatusInput): readon
       type: 'MemoryPressure',
       status: pressed ? 'True' : 'False',
       reason: pressed ? 'MemoryShort' : 'MemorySufficient',
-      message: pressed ? `the system says that memory is short (${facts.pressure})` : 'the system has memory to give',
+      message: short
+        ? `the system says that memory is short (${facts.pressure})`
+        : pressed
+          ? 'memory was short until a moment ago: nothing new is placed here for now'
+          : 'the system has memory to give',
     },
     diskPressure(diskFull, blockedFetch),
     {

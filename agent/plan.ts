@@ -4,12 +4,13 @@
  */
 import type { Shard, ShardExit } from '../src/api/shard.ts'
 import type { Action, ActionKind, Step, StopLimits, StopReason, Wait } from './actions.ts'
-import { PLANNED_STOP, STOP_AFTER_FAILURE, fail, isWait, ofShard, waitFor } from './actions.ts'
+import { KILL, PLANNED_STOP, STOP_AFTER_FAILURE, fail, isWait, ofShard, waitFor } from './actions.ts'
 import type { FetchState } from './fetch/fetcher.ts'
 import { wantedModel } from './fetch/needed.ts'
 import { findModel } from './findmodel.ts'
 import type { LocalShard } from './hosts.ts'
 import type { LocalModel } from './models.ts'
+import { CRITICAL_MS, leastImportant } from './pressure.ts'
 
 /** What the agent's memory knows of shards beyond hosts and list; lost with the agent, and then found out anew. */
 export interface ShardNotes {
@@ -33,6 +34,8 @@ export interface NodeObservation extends ShardNotes {
   readonly fetches?: ReadonlyMap<string, FetchState>
   /** The server's clock as this node reckons it; undefined before the first Welcome. */
   readonly serverNowMs: number | undefined
+  /** How long the machine has been critically short of memory. Absent: it is not. */
+  readonly criticalForMs?: number
 }
 
 export interface NodePlan {
@@ -65,7 +68,9 @@ export function planNode(desired: readonly Shard[] | undefined, observation: Nod
   const wanted = new Map(desired.map((shard) => [shard.metadata.uid, shard]))
   const localByUid = new Map(observation.local.map((local) => [local.shardUid, local]))
   const strangers = observation.local.filter((local) => !wanted.has(local.shardUid))
+  const victim = planPressure(desired, observation, nowMs)
   const steps = [
+    victim,
     ...strangers.map((local) => planStranger(local, observation)),
     // Newer epochs first: of two epochs of one group that could start in this pass, the newer one does.
     ...[...desired]
@@ -76,6 +81,21 @@ export function planNode(desired: readonly Shard[] | undefined, observation: Nod
   const { actions, waits } = holdBackRivals(steps, desired, observation)
   const fenced = !strangers.some((local) => isAlive(local, observation.started) && isOurs(local, observation))
   return { actions: inOrder(actions), waits, fenced }
+}
+
+/** Memory has been critical for too long: the least important group that lives here goes, one after the other. */
+function planPressure(desired: readonly Shard[], observation: NodeObservation, nowMs: number): Step | undefined {
+  const { criticalForMs = 0, failures, started, local } = observation
+  if (criticalForMs < CRITICAL_MS) return undefined
+  const alive = new Set(local.filter((l) => isAlive(l, started)).map((l) => l.shardUid))
+  const stopping = local.some(
+    (l) => alive.has(l.shardUid) && (l.state?.phase === 'Stopping' || failures.has(l.shardUid)),
+  )
+  const victim = leastImportant(desired.filter(({ metadata }) => alive.has(metadata.uid)))
+  if (victim === undefined || stopping || victim.metadata.deletionTimestamp !== undefined) return undefined
+  const seconds = Math.round(criticalForMs / 1000)
+  const message = `the machine was critically short of memory for ${seconds} s; of the shards here this one matters least`
+  return fail(victim, 'MemoryPressure', message, nowMs)
 }
 
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
@@ -119,29 +139,36 @@ function planShard(input: ShardInput): Step | undefined {
       ? stop(local, STOP_AFTER_FAILURE, 'GroupFailed', observation)
       : stop(local, PLANNED_STOP, 'Deleted', observation)
   }
-  if (isOver(shard, observation)) return alive ? stop(local, STOP_AFTER_FAILURE, 'ShardFailed', observation) : undefined
-  if (local !== undefined && isStalled(local)) return failStalled(shard, local, input.nowMs)
+  if (isOver(shard, observation)) {
+    const silent = observation.failures.get(shard.metadata.uid)?.reason === 'ShardhostSilent'
+    return alive ? stop(local, silent ? KILL : STOP_AFTER_FAILURE, 'ShardFailed', observation) : undefined
+  }
+  const verdict = alive ? verdictOf(local) : undefined
+  if (verdict !== undefined)
+    return fail(shard, verdict.reason, `${verdict.message}, its process is killed`, input.nowMs)
   if (alive || local?.state !== undefined || local?.lost === true) return undefined
   if (observation.busy.has(shard.metadata.uid)) return waitFor(ofShard(shard), 'Busy', 'an action on it has not ended')
   return local === undefined ? planPrepare(input) : planStart(input)
 }
 
-/**
- * An engine that answers neither steps nor polls is dead, though its process lives: a gang waits for a stopped peer for
- * ever. One prefill chunk and a busy machine must fit (facts/engines.md §10.3).
- */
-export const STALL_LIMIT_SECONDS = 60
+/** A host that answers no ping is stopped with its engine: its door takes requests and answers none. */
+export const HOST_SILENT_SECONDS = 30
+/** What a host that tells no verdict of its own (of an older release) is judged by. */
+const STALL_LIMIT_SECONDS = 60
 
-const isStalled = ({ state }: LocalShard): boolean =>
-  state?.phase === 'Ready' && (state.progressAgeSeconds ?? 0) > STALL_LIMIT_SECONDS
-
-const failStalled = (shard: Shard, { state }: LocalShard, nowMs: number): Action =>
-  fail(
-    shard,
-    'EngineStalled',
-    `the engine made no step for ${Math.round(state?.progressAgeSeconds ?? 0)} s (limit ${STALL_LIMIT_SECONDS} s), its process is killed`,
-    nowMs,
-  )
+/** Why a living shard should not be kept; the gang would wait for it for ever. */
+function verdictOf({ state, silentSeconds = 0 }: LocalShard): { reason: string; message: string } | undefined {
+  if (state === undefined || state.phase === 'Stopping' || state.phase === 'Exited') return undefined
+  if (silentSeconds > HOST_SILENT_SECONDS) {
+    const message = `the shardhost answered nothing for ${silentSeconds} s (limit ${HOST_SILENT_SECONDS} s)`
+    return { reason: 'ShardhostSilent', message }
+  }
+  if (state.unwell !== undefined) return state.unwell
+  const age = Math.round(state.progressAgeSeconds ?? 0)
+  return state.phase === 'Ready' && age > STALL_LIMIT_SECONDS
+    ? { reason: 'EngineStalled', message: `the engine made no step for ${age} s (limit ${STALL_LIMIT_SECONDS} s)` }
+    : undefined
+}
 
 /** A shard that failed is never restarted in place: its group re-forms, and the next epoch is another shard. */
 const isOver = (shard: Shard, { failures }: NodeObservation): boolean =>

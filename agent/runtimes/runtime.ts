@@ -2,7 +2,7 @@
 import type { EngineInfo } from '../../src/api/node.ts'
 import type { Shard } from '../../src/api/shard.ts'
 import type { Engine } from '../../src/api/words.ts'
-import type { EngineLaunch } from '../shardhost/protocol.ts'
+import type { EngineLaunch, Liveness } from '../shardhost/protocol.ts'
 
 export interface LaunchInput {
   readonly shard: Shard
@@ -20,6 +20,8 @@ export interface Launch {
   readonly engine: EngineLaunch
   /** Files to write (0600) before the start. */
   readonly files: readonly { readonly path: string; readonly content: string }[]
+  /** Where the engine differs from the usual (shardhost/health.ts). */
+  readonly liveness?: Partial<Liveness>
 }
 
 export interface Runtime {

@@ -3,33 +3,58 @@
  * have ended or are lost. A shard that nobody answers for has an end: its engine is killed, and a late host kept out.
  */
 import type { Clock } from '../../src/lib/clock.ts'
-import { sleep } from '../../src/lib/clock.ts'
+import { every, sleep } from '../../src/lib/clock.ts'
+import { AwakeTime } from '../../src/lib/awake.ts'
 import { isAlive, signalProcess } from '../../src/lib/process.ts'
 import { shardDir } from '../handles.ts'
 import type { HostConnection } from './connection.ts'
 import { connectHost } from './connection.ts'
 import type { Entry, LocalShards } from './localshards.ts'
+import { hasEnded } from './localshards.ts'
 import type { HostState } from './protocol.ts'
 import { readClaim, readState, takeClaim, voidClaim } from './statefile.ts'
 
 const ATTACH_POLL_MS = 25
 const GONE_WAIT_MS = 5000
+const PING_MS = 5000
+/** Below it silence is noise. */
+const TOLD_SILENCE_SECONDS = 10
 
 export class HostContacts {
   readonly #dataDir: string
   readonly #clock: Clock
   readonly #shards: LocalShards
   readonly #closed = new AbortController()
+  readonly #awake: AwakeTime
 
   constructor(dataDir: string, clock: Clock, shards: LocalShards) {
     this.#dataDir = dataDir
     this.#clock = clock
     this.#shards = shards
+    this.#awake = new AwakeTime(clock, PING_MS)
   }
 
   /** Aborts when `close` is called. */
   get closed(): AbortSignal {
     return this.#closed.signal
+  }
+
+  /** Asks every host for its state until `close`: one that is stopped or wedged still accepts, and says nothing. */
+  async keepAsking(): Promise<void> {
+    await every(this.#clock, PING_MS, this.closed, () => {
+      this.#awake.look()
+      for (const entry of this.#shards.all()) this.#askOne(entry)
+    })
+  }
+
+  #askOne(entry: Entry): void {
+    if (entry.handle.started === undefined || hasEnded(entry)) return
+    entry.heardMs ??= this.#awake.nowMs()
+    const silent = Math.floor((this.#awake.nowMs() - entry.heardMs) / 1000)
+    if (silent >= TOLD_SILENCE_SECONDS) entry.silentSeconds = silent
+    else delete entry.silentSeconds
+    if (silent >= TOLD_SILENCE_SECONDS) this.#shards.changed(entry.handle.shardUid)
+    entry.connection?.send({ type: 'Ping' })
   }
 
   /**
@@ -83,6 +108,8 @@ export class HostContacts {
 
   #onState(entry: Entry, state: HostState): void {
     entry.state = state
+    entry.heardMs = this.#awake.nowMs()
+    delete entry.silentSeconds
     this.#shards.changed(entry.handle.shardUid)
   }
 

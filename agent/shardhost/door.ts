@@ -46,6 +46,7 @@ export class Door {
   readonly #drained: (() => void)[] = []
   #state: DoorState = 'NotReady'
   #inFlight = 0
+  #taken = 0
 
   constructor(options: DoorOptions) {
     this.#options = options
@@ -70,6 +71,16 @@ export class Door {
     this.#state = state
   }
 
+  /** Requests that the engine answers now. */
+  inFlight(): number {
+    return this.#inFlight
+  }
+
+  /** Requests that it was given so far. */
+  taken(): number {
+    return this.#taken
+  }
+
   /** Resolves when no request is in flight. */
   drained(): Promise<void> {
     if (this.#inFlight === 0) return Promise.resolve()
@@ -87,6 +98,7 @@ export class Door {
     const refusal = refusalOf(incoming.headers[SHARD_HEADER], this.#options.shardUid, this.#state)
     if (refusal !== undefined) return refuse(reply, refusal)
     this.#inFlight += 1
+    this.#taken += 1
     reply.once('close', () => this.#onDone())
     this.#forward(incoming, reply)
   }

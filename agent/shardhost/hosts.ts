@@ -8,7 +8,7 @@ import type { Clock } from '../../src/lib/clock.ts'
 import { sleep } from '../../src/lib/clock.ts'
 import { OpError } from '../../src/lib/errors.ts'
 import type { Logger } from '../../src/lib/log.ts'
-import { signalProcess } from '../../src/lib/process.ts'
+import { isAlive, signalProcess } from '../../src/lib/process.ts'
 import type { Handle } from '../handles.ts'
 import { portsOf, readHandles, removeHandle, shardDir, socketDir, writeHandle } from '../handles.ts'
 import type { Hosts, LocalShard, PreparedShard } from '../hosts.ts'
@@ -74,9 +74,10 @@ class ProcessHosts implements Hosts {
 
   async recover(): Promise<void> {
     const { dataDir, bootId, clock } = this.#options
+    void this.#contacts.keepAsking()
     const attaching: Promise<void>[] = []
     for (const handle of readHandles(dataDir)) {
-      const otherBoot = handle.bootId !== bootId
+      const otherBoot = handle.bootId !== bootId && !this.#isHostAlive(handle)
       if (otherBoot && handle.started === undefined) {
         removeHandle(dataDir, handle.shardUid)
         continue
@@ -89,6 +90,12 @@ class ProcessHosts implements Hosts {
       else if (handle.started !== undefined && state?.phase !== 'Exited') attaching.push(this.#contacts.attach(entry))
     }
     await Promise.race([Promise.all(attaching), sleep(clock, RECOVER_WAIT_MS, this.#contacts.closed)])
+  }
+
+  /** Pid and start time are a process, whatever the boot is called: setting the clock can change a Mac's boot time. */
+  #isHostAlive({ started, shardUid }: Handle): boolean {
+    const state = started === undefined ? undefined : readState(shardDir(this.#options.dataDir, shardUid))
+    return state !== undefined && state.phase !== 'Exited' && isAlive(state.hostPid, state.hostStartTime)
   }
 
   list(): readonly LocalShard[] {

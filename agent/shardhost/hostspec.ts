@@ -10,6 +10,7 @@ import type { Handle } from '../handles.ts'
 import { shardDir, socketName } from '../handles.ts'
 import type { PreparedShard } from '../hosts.ts'
 import type { Runtimes } from '../runtimes/index.ts'
+import { defaultLiveness } from './health.ts'
 import { logPath } from './logs.ts'
 import type { HostSpec } from './protocol.ts'
 
@@ -52,6 +53,7 @@ export function hostSpecOf(shard: Shard, handle: Handle, options: HostSpecOption
     eventsFd: 3,
     door: isLeader(shard) ? { address, port, enginePort, servedName: spec.serving.servedName, ...secured } : null,
     startupDeadlineMs: startupDeadlineMs(shard),
+    liveness: { ...defaultLiveness, ...launch.liveness },
   }
 }
 

@@ -9,6 +9,9 @@ export interface Entry {
   state?: HostState
   lost?: boolean
   connection?: HostConnection
+  /** Awake ms (contacts.ts) at which its host was last heard, or first looked for. */
+  heardMs?: number
+  silentSeconds?: number
   /** The stop that was asked for, until a connection can carry it. */
   stop?: ToHost & { type: 'Stop' }
 }
@@ -43,7 +46,7 @@ export class LocalShards {
   }
 
   list(): readonly LocalShard[] {
-    return this.all().map(({ handle, state, lost }) => ({
+    return this.all().map(({ handle, state, lost, silentSeconds }) => ({
       shardUid: handle.shardUid,
       shardName: handle.shardName,
       clusterUid: handle.clusterUid,
@@ -51,6 +54,7 @@ export class LocalShards {
       ...(handle.started === undefined ? {} : { started: true }),
       ...(state === undefined ? {} : { state }),
       ...(lost === undefined ? {} : { lost }),
+      ...(silentSeconds === undefined ? {} : { silentSeconds }),
     }))
   }
 

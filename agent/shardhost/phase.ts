@@ -11,6 +11,8 @@ export interface EngineView {
   readonly saidReady: boolean
   /** Last heartbeat: seconds without progress then, and when that was (monotonic ms). */
   readonly beat?: { readonly ageSeconds: number; readonly atMs: number }
+  /** Has it requests, what has it done so far, and when (monotonic ms) did that grow, or had it none? */
+  readonly work?: { readonly busy: boolean; readonly done: number; readonly atMs: number }
   /** Last words of the engine about its own end. */
   readonly farewell?: { readonly code: number; readonly reason: string }
 }
@@ -28,7 +30,7 @@ export function onEvent(view: EngineView, event: EngineEvent, atMs: number): Eng
       // A sign of life like a heartbeat: an engine that freezes right after it must age, too.
       return { ...view, saidReady: true, phase: starting ? 'Loading' : view.phase, beat: { ageSeconds: 0, atMs } }
     case 'hb':
-      return { ...view, beat: { ageSeconds: event.age, atMs } }
+      return { ...view, beat: { ageSeconds: event.age, atMs }, work: workAfter(view.work, event, atMs) }
     case 'exit':
       return { ...view, farewell: { code: event.code, reason: event.reason } }
     case 'start':
@@ -36,6 +38,16 @@ export function onEvent(view: EngineView, event: EngineEvent, atMs: number): Eng
     case 'stopping':
       return view
   }
+}
+
+function workAfter(
+  before: EngineView['work'],
+  event: Extract<EngineEvent, { ev: 'hb' }>,
+  atMs: number,
+): NonNullable<EngineView['work']> {
+  const busy = event.busy || event.active > 0 || event.queued > 0
+  const done = event.steps + event.ptok + event.gtok
+  return busy && before?.busy === true && before.done === done ? before : { busy, done, atMs }
 }
 
 /**

@@ -38,6 +38,25 @@ export interface HostSpec {
     readonly credentialsFile?: string
   }
   readonly startupDeadlineMs: number
+  readonly liveness: Liveness
+}
+
+/** When a Ready engine counts as dead although its process lives: the runtime knows how long its engine may be silent. */
+export interface Liveness {
+  /** Without a heartbeat. */
+  readonly beatSeconds: number
+  /** With heartbeats that tell of no step, or of requests and no token. */
+  readonly stallSeconds: number
+  /** An engine that was idle for so long is asked for one token. */
+  readonly canaryEverySeconds: number
+  /** How long that may take. */
+  readonly canarySeconds: number
+}
+
+/** Why an engine that is Ready should not be kept. */
+export interface Unwell {
+  readonly reason: 'EngineFrozen' | 'EngineStalled' | 'EngineStuck' | 'CanaryFailed'
+  readonly message: string
 }
 
 export type HostPhase = 'Starting' | 'Loading' | 'Ready' | 'Stopping' | 'Exited'
@@ -53,6 +72,8 @@ export interface HostState {
   readonly progress?: { readonly doneBytes: number; readonly totalBytes: number }
   /** Seconds since the engine last polled or stepped, from its heartbeats: the one stall signal. */
   readonly progressAgeSeconds?: number
+  /** The engine lives and is of no use any more. */
+  readonly unwell?: Unwell
   readonly exit?: ShardExit
   readonly lastLogLines: readonly string[]
 }

@@ -4,18 +4,22 @@ import { request } from 'node:http'
 const TRY_TIMEOUT_MS = 60_000
 
 /** One try. Undefined when the engine answered with a completion, else what was wrong with it. */
-export function completeOneToken(enginePort: number, servedName: string): Promise<string | undefined> {
+export function completeOneToken(
+  enginePort: number,
+  servedName: string,
+  limitMs = TRY_TIMEOUT_MS,
+): Promise<string | undefined> {
   const body = JSON.stringify({ model: servedName, prompt: 'a', max_tokens: 1, temperature: 0 })
   const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body), connection: 'close' }
   const options = { host: '127.0.0.1', port: enginePort, path: '/v1/completions', method: 'POST', headers }
   return new Promise((resolve) => {
-    const call = request({ ...options, agent: false, timeout: TRY_TIMEOUT_MS }, (reply) => {
+    const call = request({ ...options, agent: false, timeout: limitMs }, (reply) => {
       const chunks: Buffer[] = []
       reply.on('data', (chunk: Buffer) => chunks.push(chunk))
       reply.on('error', (error) => resolve(error.message))
       reply.on('end', () => resolve(problemOf(reply.statusCode ?? 0, Buffer.concat(chunks).toString())))
     })
-    call.on('timeout', () => call.destroy(new Error(`no answer within ${TRY_TIMEOUT_MS / 1000} s`)))
+    call.on('timeout', () => call.destroy(new Error(`no answer within ${limitMs / 1000} s`)))
     call.on('error', (error) => resolve(error.message))
     call.end(body)
   })

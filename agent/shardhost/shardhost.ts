@@ -10,6 +10,7 @@ import { messageOf } from '../../src/lib/errors.ts'
 import { Door } from './door.ts'
 import type { RunningEngine } from './engine.ts'
 import { startEngine } from './engine.ts'
+import { HealthWatch } from './health.ts'
 import { LastLines } from './lines.ts'
 import { LogFile } from './logfile.ts'
 import type { EngineView } from './phase.ts'
@@ -21,9 +22,6 @@ import { ControlSocket } from './socket.ts'
 import { writeExit, writeState } from './statefile.ts'
 
 const READY_RETRY_MS = 250
-const AGE_CHECK_MS = 1000
-/** Agents are told of a stall from here on, once a second; below it the age is noise. */
-const TOLD_AGE_SECONDS = 2
 const LOG_LINES_KEPT = 20
 /** Once the start deadline has passed, the engine has had its time. */
 const DEADLINE_GRACE_MS = 2000
@@ -46,6 +44,7 @@ export class Shardhost {
   readonly #log: LogFile
   readonly #lastLines = new LastLines(LOG_LINES_KEPT)
   readonly #door: Door | undefined
+  readonly #health: HealthWatch
   readonly #over = new AbortController()
   #view: EngineView = startingView
   #engine: RunningEngine | undefined
@@ -57,7 +56,6 @@ export class Shardhost {
   #termAtMs = Infinity
   #killAtMs = Infinity
   #graceMs = Infinity
-  #toldAge = 0
   #onOver: () => void = () => {}
 
   constructor(spec: HostSpec, self: HostSelf, clock: Clock) {
@@ -70,6 +68,7 @@ export class Shardhost {
       onMessage: (message) => this.#onMessage(message),
     })
     if (spec.door !== null) this.#door = new Door({ ...spec.door, shardUid: spec.shardUid })
+    this.#health = this.#newHealth()
   }
 
   /** Resolves when the engine has ended, the end is on disk and told, and door and socket are closed. */
@@ -115,7 +114,7 @@ export class Shardhost {
     this.#note(`engine started, pid ${this.#engine.pid}: ${this.#spec.engine.argv.join(' ')}`)
     this.#changed()
     this.#clock.after(this.#spec.startupDeadlineMs, () => this.#onStartDeadline())
-    this.#watchProgress()
+    this.#health.start(this.#over.signal)
   }
 
   #writeFiles(): void {
@@ -127,7 +126,7 @@ export class Shardhost {
 
   #onEvent(event: EngineEvent): void {
     const before = this.#view
-    this.#view = onEvent(before, event, this.#clock.monotonicMs())
+    this.#view = onEvent(before, event, this.#health.nowMs())
     if (this.#view.phase !== before.phase) this.#changed()
     if (this.#view.saidReady && !before.saidReady) void this.#becomeReady()
   }
@@ -202,15 +201,24 @@ export class Shardhost {
     if (message.type === 'Stop') this.stop(message)
   }
 
-  /** Tells of a stall once a second while it grows, and once when it is over. */
-  #watchProgress(): void {
-    this.#clock.after(AGE_CHECK_MS, () => {
-      if (this.#view.phase === 'Exited') return
-      const age = Math.floor(progressAgeSeconds(this.#view, this.#clock.monotonicMs()) ?? 0)
-      const told = age >= TOLD_AGE_SECONDS ? age : 0
-      if (told !== this.#toldAge) this.#control.tell(this.#state())
-      this.#toldAge = told
-      this.#watchProgress()
+  #newHealth(): HealthWatch {
+    const { door, liveness } = this.#spec
+    const leader = this.#door
+    return new HealthWatch({
+      clock: this.#clock,
+      liveness,
+      view: () => this.#view,
+      ...(door === null || leader === undefined
+        ? {}
+        : {
+            leader: {
+              taken: () => leader.taken(),
+              inFlight: () => leader.inFlight(),
+              ask: (limitMs) => completeOneToken(door.enginePort, door.servedName, limitMs),
+            },
+          }),
+      tell: () => this.#control.tell(this.#state()),
+      note: (text) => this.#note(text),
     })
   }
 
@@ -226,7 +234,8 @@ export class Shardhost {
   }
 
   #state(): HostState {
-    const age = progressAgeSeconds(this.#view, this.#clock.monotonicMs())
+    const age = progressAgeSeconds(this.#view, this.#health.nowMs())
+    const unwell = this.#health.unwell()
     return {
       shardUid: this.#spec.shardUid,
       hostPid: this.#self.pid,
@@ -234,6 +243,7 @@ export class Shardhost {
       ...(this.#engine === undefined ? {} : { enginePid: this.#engine.pid, engineStartTime: this.#engine.startTime }),
       phase: this.#view.phase,
       ...(age === undefined ? {} : { progressAgeSeconds: age }),
+      ...(unwell === undefined ? {} : { unwell }),
       ...(this.#exit === undefined ? {} : { exit: this.#exit }),
       lastLogLines: this.#lastLines.lines(),
     }

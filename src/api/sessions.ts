@@ -8,7 +8,7 @@ export interface NodeSessions {
   lastSeenMs(node: string): number | undefined
   /** Its session of now has said Synced: it runs exactly its bound shards. False without a session. */
   synced(node: string): boolean
-  /** node → live headroom in bytes from heartbeats; nodes that report none are not in it. */
+  /** node → live headroom in bytes from heartbeats, 0 under memory pressure; nodes that report none are not in it. */
   headroomBytes(): ReadonlyMap<string, number>
   /** Called with the node's name when a session opens, says Synced or ends; the answer unsubscribes. */
   onChange(listener: (node: string) => void): () => void

@@ -44,6 +44,8 @@ export interface ShardSpec {
   }
   readonly memoryBytes: number
   readonly parts: MemoryParts
+  /** Of the deployment, when the epoch was formed: under memory pressure the lowest goes first. Absent: 0. */
+  readonly priority?: number
   readonly rendezvous: Rendezvous | null
 }
 

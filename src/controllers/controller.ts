@@ -7,6 +7,8 @@ import type { ConditionUpdate } from '../api/conditions.ts'
 import { setConditions } from '../api/conditions.ts'
 import type { Condition, MctlObject } from '../api/meta.ts'
 import { keyOf, keyString, parseKey } from '../api/meta.ts'
+import { kindNames } from '../api/kinds.ts'
+import type { KindName } from '../api/kinds.ts'
 import type { ObjectOf } from '../api/objects.ts'
 import type { ModelHub } from '../api/modelhub.ts'
 import type { NodeSessions } from '../api/sessions.ts'
@@ -16,7 +18,7 @@ import { isOpError, messageOf } from '../lib/errors.ts'
 import type { OpError } from '../lib/errors.ts'
 import { KeyQueue } from '../lib/keyqueue.ts'
 import type { Logger } from '../lib/log.ts'
-import { setStatus } from '../planner/actions.ts'
+import { event, setStatus } from '../planner/actions.ts'
 import type { Plan } from '../planner/actions.ts'
 import type { World } from '../planner/world.ts'
 import type { Change, Snapshot, Store } from '../store/store.ts'
@@ -66,8 +68,8 @@ export function startController(doors: ControllerDoors, loop: Loop): Controller 
     clock,
     random,
     backoff: retryBackoff,
-    work: (key) => workOn(loop, key, log),
-    onError: (key, error, failures) => log.warn('a pass failed', { key, failures, error: messageOf(error) }),
+    work: (key) => workOn(doors, loop, key, log),
+    onError: (key, error, failures) => tellFailure(log, { key, error, failures }),
   })
   const wake = (key: string) => queue.add(key)
   const stopped = new AbortController()
@@ -92,16 +94,43 @@ export function startController(doors: ControllerDoors, loop: Loop): Controller 
   }
 }
 
-async function workOn(loop: Loop, key: string, log: Logger): Promise<number | undefined> {
+async function workOn(doors: ControllerDoors, loop: Loop, key: string, log: Logger): Promise<number | undefined> {
   try {
     return await loop.reconcile(key)
   } catch (error) {
+    if (!isOpError(error)) await tellOfBug(doors, loop, key, error)
     if (!isOpError(error, 'Invalid')) throw error
     log.error('a plan was refused as invalid', { key, error: messageOf(error) })
     await loop.refused?.(key, error)
     return undefined
   }
 }
+
+/** What the world did wrong is a warning; what we did wrong is an error with its place (docs/decisions/0005). */
+function tellFailure(log: Logger, { key, error, failures }: { key: string; error: unknown; failures: number }): void {
+  const facts = { key, failures, error: messageOf(error) }
+  if (isOpError(error)) log.warn('a pass failed', facts)
+  else log.error('a bug in a pass', { ...facts, stack: error instanceof Error ? error.stack : undefined })
+}
+
+/**
+ * A bug in one pass is contained: its transaction was undone, so nothing half-made is kept, and every other object goes
+ * on being looked after. Who looks at this one must see it.
+ */
+async function tellOfBug({ store, log }: ControllerDoors, loop: Loop, key: string, error: unknown): Promise<void> {
+  const { kind, namespace, name } = parseKey(key)
+  const message = `the ${loop.name} controller cannot look after it: ${messageOf(error)}; it is tried again, other objects are not affected; please report this with the log of the server`
+  try {
+    await store.transact((tx) => {
+      const object = isKindName(kind) ? tx.get(kind, namespace, name) : undefined
+      if (object !== undefined) perform(tx, [event(object, 'Warning', 'ControllerBug', message)])
+    })
+  } catch (second) {
+    log.warn('a bug was not told as an event', { key, error: messageOf(second) })
+  }
+}
+
+const isKindName = (kind: string): kind is KindName => (kindNames as readonly string[]).includes(kind)
 
 /** One pass over one object: read it with its world, plan, write; answers the plan's wait. */
 export function reconcileObject<K extends keyof ObjectOf>(

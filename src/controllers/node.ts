@@ -5,6 +5,8 @@
 import type { ShardGroup } from '../api/shardgroup.ts'
 import type { MctlObject } from '../api/meta.ts'
 import { keyString, parseKey } from '../api/meta.ts'
+import { AwakeTime } from '../lib/awake.ts'
+import { every } from '../lib/clock.ts'
 import { drainCondition } from '../planner/drain.ts'
 import { boundBytes } from '../planner/ledger.ts'
 import type { NodeContact } from '../planner/nodelife.ts'
@@ -15,6 +17,8 @@ import type { ControllerDoors, Loop } from './controller.ts'
 import { keyFor } from './controller.ts'
 import { perform } from './perform.ts'
 
+const LOOK_MS = 5_000
+
 const nodeKey = (name: string): string => keyString({ kind: 'Node', namespace: '', name })
 
 export function nodeLoop(doors: ControllerDoors): Loop {
@@ -23,7 +27,15 @@ export function nodeLoop(doors: ControllerDoors): Loop {
     name: 'node',
     allKeys: (snapshot) => snapshot.list('Node').map(keyFor),
     keysOf,
-    listen: (wake) => doors.sessions.onChange((node) => wake(nodeKey(node))),
+    listen(wake) {
+      const over = new AbortController()
+      void every(doors.clock, LOOK_MS, over.signal, () => contacts.look())
+      const unsubscribe = doors.sessions.onChange((node) => wake(nodeKey(node)))
+      return () => {
+        over.abort()
+        unsubscribe()
+      }
+    },
     async reconcile(key) {
       const { name } = parseKey(key)
       const contact = contacts.of(name)
@@ -44,15 +56,26 @@ export function nodeLoop(doors: ControllerDoors): Loop {
 /** How long ago each node was heard of and fenced. Kept here because a session only knows its present state. */
 class Contacts {
   readonly #doors: ControllerDoors
-  readonly #startedMs: number
+  #startedMs: number
+  readonly #awake: AwakeTime
   readonly #syncedMs = new Map<string, number>()
 
   constructor(doors: ControllerDoors) {
     this.#doors = doors
     this.#startedMs = doors.clock.monotonicMs()
+    this.#awake = new AwakeTime(doors.clock, LOOK_MS)
+  }
+
+  /** While this machine slept nobody could be heard: what follows is a start like any other, with its grace. */
+  look(): void {
+    const lostMs = this.#awake.look()
+    if (lostMs === 0) return
+    this.#startedMs = this.#doors.clock.monotonicMs()
+    this.#doors.log.warn('this process stood still: agents have a minute to be heard again', { lostMs })
   }
 
   of(node: string): NodeContact {
+    this.look()
     const { sessions, clock } = this.#doors
     const nowMs = clock.monotonicMs()
     const seenMs = sessions.lastSeenMs(node)

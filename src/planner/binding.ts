@@ -22,7 +22,7 @@ export interface Scheduling extends Plan {
   /** The plan that was just made. */
   readonly plan?: PlanSummary
   /** Waiting is all that can be done about lost nodes, and this is why. */
-  readonly lossMessage?: string
+  readonly loss?: { readonly reason: string; readonly message: string }
 }
 
 export interface Move {

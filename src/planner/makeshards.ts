@@ -1,13 +1,14 @@
 /** The Shards of a bound group's epoch, as they will be created: one per member, all in one transaction. */
 import type { Manifest } from '../api/meta.ts'
 import { API_VERSION } from '../api/meta.ts'
-import type { Member } from '../api/shardgroup.ts'
+import type { Member, ShardGroup } from '../api/shardgroup.ts'
 import type { ShardSpec } from '../api/shard.ts'
 import { shardName } from '../api/shard.ts'
 import { AGENT_FINALIZER } from '../api/words.ts'
 import { ownerOf } from './actions.ts'
 import type { GroupScene } from './groupscene.ts'
 import { resolveShape } from './placement/view.ts'
+import type { World } from './world.ts'
 
 export type MadeShards =
   | { readonly kind: 'Made'; readonly shards: readonly Manifest[] }
@@ -50,6 +51,7 @@ export function makeShards({ world, group }: GroupScene): MadeShards {
       vocabSize: shape.vocabSize,
     },
     serving: { servedName: template.servedName, ...template.serving },
+    ...priorityOf(world, group),
     rendezvous: null,
   }
   const shards = members.map((m): Manifest => ({
@@ -82,3 +84,11 @@ const splitOf = (strategy: string, members: readonly Member[]): readonly number[
         .sort((a, b) => a[0] - b[0])
         .map(([start, end]) => end - start)
     : []
+
+function priorityOf({ deployments }: World, { metadata, spec }: ShardGroup): { priority?: number } {
+  const owner = deployments.find(
+    (d) => d.metadata.namespace === metadata.namespace && d.metadata.name === spec.deployment,
+  )
+  const priority = owner?.spec.priority ?? 0
+  return priority === 0 ? {} : { priority }
+}

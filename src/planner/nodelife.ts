@@ -49,6 +49,23 @@ export function notReadySinceMs(node: Node): number | undefined {
   return ready === undefined ? -Infinity : Date.parse(ready.lastTransitionTime)
 }
 
+/** Nodes that fall silent within so long of one another share a cause. */
+const TOGETHER_MS = 60_000
+
+/**
+ * More than half of the nodes are silent, and fell so together: it is likelier the network or this server than so many
+ * Macs at once, and nothing is moved. Nodes that died one by one are no partition. undefined: there is none.
+ */
+export function partitionText(nodes: readonly Node[]): string | undefined {
+  const since = nodes.flatMap((n) => notReadySinceMs(n) ?? []).sort((a, b) => a - b)
+  const together = Math.max(
+    0,
+    ...since.map((ms) => since.filter((other) => other >= ms && other - ms <= TOGETHER_MS).length),
+  )
+  if (together * 2 <= nodes.length) return undefined
+  return `${since.length} of ${nodes.length} nodes are silent, ${together} of them since the same minute, so nothing is moved`
+}
+
 export function planNodeLife(input: NodeLifeInput): Plan {
   const { node, nowMs } = input
   const ready = readiness(input)

@@ -3,7 +3,7 @@
  * member cannot re-admit it, so the old epoch must never answer again.
  */
 import { timestamp } from '../api/meta.ts'
-import type { FirstCause, ShardGroupStatus } from '../api/shardgroup.ts'
+import type { FirstCause, ShardGroup, ShardGroupStatus } from '../api/shardgroup.ts'
 import { backoffMs } from '../lib/backoff.ts'
 import type { Plan } from './actions.ts'
 import { event, setSpec, setStatus } from './actions.ts'
@@ -30,6 +30,7 @@ export function reform(scene: GroupScene, cause: FirstCause): Plan {
   const epoch = nextEpochOf(scene.world, group)
   const next = { epoch, revision, strategy, engine, transport, planHash, members }
   const counts = { restarts, loadFailures, firstCause, backoffUntilMs: nowMs + delayMs }
+  if (cause.reason === 'MemoryPressure') return giveUpPlace(scene, counts)
   const message = describeCause(firstCause)
   const { phase, reason, message: why } = waitingForRetry(counts)
   const { readySinceMs: _, ...failed } = statusOf(scene, { phase, ...counts }, [
@@ -45,6 +46,30 @@ export function reform(scene: GroupScene, cause: FirstCause): Plan {
     actions: [setSpec(group, { ...group.spec, next }), setStatus(group, failed), ...events],
     report: [`RankFailed: ${message}`, `${hasGivenUp(counts) ? 'LoadFailed' : 'BackOff'}: ${delayMs / 1000} s`],
   }
+}
+
+/** Coming back where there was no memory would only take it away again: the group is planned anew, or waits. */
+function giveUpPlace(scene: GroupScene, counts: Partial<ShardGroupStatus>): Plan {
+  const { group } = scene
+  const message = evictionText(counts.firstCause)
+  const { readySinceMs: _, ...status } = statusOf(scene, { phase: 'Pending', ...counts }, [
+    notReady('MemoryPressure', message),
+  ])
+  // An unbound group's epoch was never used: the next binding takes it as it is.
+  const spec = { ...group.spec, members: [], next: null, planHash: '', epoch: group.spec.epoch + 1 }
+  return {
+    actions: [setSpec(group, spec), setStatus(group, status), event(group, 'Warning', 'Evicted', message)],
+    report: [`Evicted: ${message}`],
+  }
+}
+
+const evictionText = (cause: FirstCause | undefined): string =>
+  `gave up its place${cause === undefined ? '' : `: ${describeCause(cause)}`}`
+
+/** Why a group without a place lost its last one, where that was for want of memory. */
+export function evictionOf({ spec, status }: ShardGroup): string | undefined {
+  const cause = status?.firstCause
+  return cause?.reason === 'MemoryPressure' && cause.epoch === spec.epoch - 1 ? evictionText(cause) : undefined
 }
 
 /** What a group says of itself while no new epoch may start yet. */

@@ -31,6 +31,7 @@ const byReason: Readonly<Record<string, string>> = {
     'the process of the engine stood still: look at the node (swapping, a debugger, a wedged GPU); it is restarted by itself',
   EngineNotStarted: 'the engine is not installed on the node as the agent expects it: run `npm run setup` there',
   EngineStalled: 'the engine made no progress: look at its log and at the links of the gang; it is restarted by itself',
+  EngineStuck: 'the engine took requests and answered none: look at its log; it is restarted by itself',
   EngineUnsupported: 'the installed engine lacks what this agent needs: run `npm run setup` on the node',
   LaunchRefused: 'the engine takes no such arguments: correct spec.engine.args of the deployment',
   MemoryPressure:

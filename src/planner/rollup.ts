@@ -107,7 +107,7 @@ function readiness(living: readonly ShardGroup[], input: RollUpInput, counts: Co
   const message = `${ready} of ${wanted} replicas are ready`
   if (ready === wanted && updated === wanted && living.length === wanted && input.scheduling?.pending === undefined)
     return { type, status: 'True', reason: 'AllReplicasReady', message }
-  const why = input.scheduling?.pending ?? input.scheduling?.lossMessage ?? whyNotReady(living)
+  const why = input.scheduling?.pending ?? input.scheduling?.loss ?? whyNotReady(living)
   if (typeof why === 'object')
     return { type, status: 'False', reason: why.reason, message: `${message}: ${why.message}` }
   return {

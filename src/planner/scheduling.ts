@@ -19,7 +19,7 @@ import {
 } from './binding.ts'
 import type { DeploymentScene } from './deployment.ts'
 import { planDrain } from './drain.ts'
-import { notReadySinceMs } from './nodelife.ts'
+import { notReadySinceMs, partitionText } from './nodelife.ts'
 import type { CurrentRevision } from './revisions.ts'
 import { planUpdate } from './update.ts'
 
@@ -33,8 +33,8 @@ export function planScheduling(scene: DeploymentScene, current: CurrentRevision)
     const moved = planLost(scene, current, lost)
     if (moved !== undefined) return { ...moved, ...soonest(moved.waitMs, losses.waitMs) }
   }
-  const waiting: Pick<Scheduling, 'lossMessage' | 'waitMs'> = {
-    ...(losses.message === undefined ? {} : { lossMessage: losses.message }),
+  const waiting: Pick<Scheduling, 'loss' | 'waitMs'> = {
+    ...(losses.held === undefined ? {} : { loss: losses.held }),
     ...soonest(losses.waitMs),
   }
   const drain = planDrain(scene, current, living)
@@ -59,33 +59,32 @@ interface Losses {
   /** Groups that may be planned elsewhere now. */
   readonly due: readonly ShardGroup[]
   readonly waitMs?: number
-  readonly message?: string
+  readonly held?: { readonly reason: string; readonly message: string }
 }
 
 /** A node is lost when its object is gone, or after nodeLossSeconds of silence: unless half the cluster is silent. */
 function nodeLosses({ world, deployment, nowMs }: DeploymentScene, bound: readonly ShardGroup[]): Losses {
   const nodes = new Map(world.nodes.map((n) => [n.metadata.name, n]))
-  const silentCount = world.nodes.filter((n) => notReadySinceMs(n) !== undefined).length
-  const partitioned = silentCount * 2 > world.nodes.length
+  const partition = partitionText(world.nodes)
   const { nodeLossSeconds, action } = deployment.spec.recovery
 
   const due: ShardGroup[] = []
   const waits: number[] = []
-  let held: string | undefined
+  let held: Losses['held']
   for (const group of bound) {
     const members = group.spec.members.map((m) => nodes.get(m.node))
     const sinceMs = members.flatMap((n) => (n === undefined ? [] : (notReadySinceMs(n) ?? [])))
     if (members.includes(undefined)) due.push(group)
     else if (sinceMs.length > 0) {
       const waitMs = Math.min(...sinceMs) + nodeLossSeconds * 1000 - nowMs
-      if (action === 'Wait') held = 'recovery.action is Wait: waiting for the node to come back'
+      if (action === 'Wait')
+        held = { reason: 'NodeNotReady', message: 'recovery.action is Wait: waiting for the node to come back' }
       else if (waitMs > 0) waits.push(waitMs)
-      else if (partitioned)
-        held = `ClusterPartitioned: ${silentCount} of ${world.nodes.length} nodes are silent, so nothing is moved`
+      else if (partition !== undefined) held = { reason: 'ClusterPartitioned', message: partition }
       else due.push(group)
     }
   }
-  return { due, ...soonest(...waits), ...(held === undefined ? {} : { message: held }) }
+  return { due, ...soonest(...waits), ...(held === undefined ? {} : { held }) }
 }
 
 /** Elsewhere if it fits. Else a group whose node was removed gives up its members, and one whose node is silent waits. */

@@ -15,10 +15,8 @@ export function planShardEnd(shard: Shard, node: Node | undefined, group: ShardG
   if (!isBeingDeleted(shard)) return { actions: [], report: [] }
   const phase = shard.status?.phase
   const released = { actions: [...tellCause(shard, group), removeFinalizer(shard, AGENT_FINALIZER)] }
-  if (phase === 'Stopped') return { ...released, report: ['Released: the agent stopped it'] }
-  // An agent says Failed only once no process is left.
-  if (phase === 'Failed' && shard.status?.exit !== undefined)
-    return { ...released, report: ['Released: it had failed'] }
+  // Failed may be said of an engine that still has to be killed; Stopped is said when no process is left.
+  if (phase === 'Stopped') return { ...released, report: ['Released: no process of it is left'] }
   if (node === undefined) return { ...released, report: [`Released: node ${shard.spec.nodeName} was removed`] }
   return { actions: [], report: [`Stopping: waiting for the agent of ${shard.spec.nodeName}`] }
 }

@@ -17,7 +17,7 @@ import { makeShards } from './makeshards.ts'
 import { isReady } from './nodelife.ts'
 import { hasGivenUp } from './loadfailure.ts'
 import { describeCause, failureOf, nextDeadlineMs, refineCause } from './rankfailure.ts'
-import { backoffLeftMs, reform, RESTARTS_FORGOTTEN_AFTER_MS, waitingForRetry } from './reform.ts'
+import { backoffLeftMs, evictionOf, reform, RESTARTS_FORGOTTEN_AFTER_MS, waitingForRetry } from './reform.ts'
 import { RENDEZVOUS_WINDOW_MS, rendezvousActions } from './rendezvous.ts'
 import { recreateHold } from './rollout.ts'
 import { fetchOf, planSuccessor, withoutSuccessorStatus, withSuccessor } from './successor.ts'
@@ -123,10 +123,14 @@ function planPromotion(scene: GroupScene, next: NextEpoch): Plan {
 
 function planUnbound(scene: GroupScene): Plan {
   const shards = [...scene.current, ...scene.older]
-  const status = statusOf(scene, { phase: 'Pending' }, [notReady('NotScheduled', 'the group is bound to no nodes yet')])
+  const evicted = evictionOf(scene.group)
+  const why = evicted ?? 'the group is bound to no nodes yet'
+  const status = statusOf(scene, { phase: 'Pending' }, [
+    notReady(evicted === undefined ? 'NotScheduled' : 'MemoryPressure', why),
+  ])
   return {
-    actions: [...deletions(shards), setStatus(scene.group, status)],
-    report: ['Pending: the group is bound to no nodes yet'],
+    actions: [...deletions(shards, evicted === undefined ? undefined : 'GroupFailed'), setStatus(scene.group, status)],
+    report: [`Pending: ${why}`],
   }
 }
 

@@ -230,7 +230,7 @@ class NodeSessionTable implements Sessions {
       case 'Hello':
         throw new OpError('Invalid', 'a session says Hello once')
       case 'Heartbeat':
-        return this.#onHeartbeat(session, message.freeBytes)
+        return this.#onHeartbeat(session, message)
       case 'Synced':
         session.synced = true
         return this.#tell(session.node)
@@ -245,8 +245,10 @@ class NodeSessionTable implements Sessions {
     }
   }
 
-  #onHeartbeat({ node }: Session, freeBytes: number | undefined): void {
-    if (freeBytes !== undefined && Number.isFinite(freeBytes)) this.#headroom.set(node, freeBytes)
+  /** A machine that is short of memory has none for anything new, whatever is free: before its condition is written. */
+  #onHeartbeat({ node }: Session, { freeBytes, pressure }: Extract<AgentMessage, { type: 'Heartbeat' }>): void {
+    if (pressure === 'Warn' || pressure === 'Critical') this.#headroom.set(node, 0)
+    else if (freeBytes !== undefined && Number.isFinite(freeBytes)) this.#headroom.set(node, freeBytes)
     else this.#headroom.delete(node)
   }
 

@@ -40,6 +40,11 @@ export class VirtualClock implements Clock {
     this.#wallOffsetMs += byMs
   }
 
+  /** Time passes and nothing runs: the machine sleeps. What was due meanwhile runs, late, when it is advanced again. */
+  sleep(ms: number): void {
+    this.#monotonicMs += ms
+  }
+
   /** Runs every timer that is due within `ms`, and what each of them sets off. */
   async advance(ms: number): Promise<void> {
     const untilMs = this.#monotonicMs + ms

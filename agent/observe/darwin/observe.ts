@@ -15,9 +15,11 @@ import {
 } from './parse.ts'
 
 export async function observeFixed(doors: MachineDoors): Promise<FixedFacts> {
-  const [swVers = '', sysctl = '', ioreg = ''] = await Promise.all([
+  const [swVers = '', sysctl = '', session = '', ioreg = ''] = await Promise.all([
     doors.runText('sw_vers', []),
     doors.runText('sysctl', ['machdep.cpu.brand_string', 'hw.memsize', 'hw.model', 'kern.boottime']),
+    // Apart: sysctl fails as a whole over a name that it does not know.
+    doors.runText('sysctl', ['kern.bootsessionuuid']),
     doors.runText('ioreg', ['-r', '-d', '1', '-w', '0', '-c', 'IOAccelerator']),
   ])
   const values = sysctlValues(sysctl)
@@ -34,7 +36,8 @@ export async function observeFixed(doors: MachineDoors): Promise<FixedFacts> {
   return {
     chip: values.get('machdep.cpu.brand_string') ?? profile.chip ?? 'unknown',
     memoryBytes: sysctlNumber(values, 'hw.memsize') ?? (await memoryFromPressure(doors)) ?? 0,
-    bootId: `boot-${bootSeconds ?? 'unknown'}`,
+    // The time of the boot moves when the clock is set; the session's id does not, where this macOS tells it.
+    bootId: sysctlValues(session).get('kern.bootsessionuuid') ?? `boot-${bootSeconds ?? 'unknown'}`,
     ...(gpuCores === undefined ? {} : { gpuCores }),
     ...(version === undefined ? {} : { osVersion: version }),
     ...(model === undefined ? {} : { hardwareModel: model }),

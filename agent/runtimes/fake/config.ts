@@ -23,7 +23,7 @@ export interface FakeConfig {
 }
 
 /**
- * Milliseconds count from the start of loading (slow-load), or (crash-after, hang-after) from the first answer at the
+ * Milliseconds count from the start of loading (slow-load), or (crash-after, hang-after, stuck-after, mute-after) from the first answer at the
  * leader, which is the readiness probe's, and from ready at the other ranks.
  */
 export interface FakeArgs {
@@ -39,6 +39,15 @@ export interface FakeArgs {
   readonly refuseMemory: boolean
   /** Says ready and answers no completion. */
   readonly lieReady: boolean
+  /** Beats and polls on, takes requests, and makes no token any more. */
+  readonly stuckAfterMs?: number
+  /** Beats and polls on, and answers every request with an error. */
+  readonly muteAfterMs?: number
+  /** How long it may go without a sign of life, a step, or an answer to its canary; the agent reads these, not the engine. */
+  readonly beatSeconds?: number
+  readonly stallSeconds?: number
+  readonly canaryEverySeconds?: number
+  readonly canarySeconds?: number
   /** The misbehaviour is this rank's, or this epoch's, alone. */
   readonly onlyRank?: number
   readonly onlyEpoch?: number
@@ -55,6 +64,12 @@ const numbers = {
   '--slow-load-ms': 'slowLoadMs',
   '--crash-after-ms': 'crashAfterMs',
   '--hang-after-ms': 'hangAfterMs',
+  '--stuck-after-ms': 'stuckAfterMs',
+  '--mute-after-ms': 'muteAfterMs',
+  '--beat-seconds': 'beatSeconds',
+  '--stall-seconds': 'stallSeconds',
+  '--canary-every-seconds': 'canaryEverySeconds',
+  '--canary-seconds': 'canarySeconds',
   '--exit-code': 'exitCode',
   '--only-rank': 'onlyRank',
   '--only-epoch': 'onlyEpoch',
@@ -94,4 +109,14 @@ export function parseFakeArgs(args: readonly string[]): FakeArgs {
 export function argsFor(args: FakeArgs, rank: number, epoch: number): FakeArgs {
   const concerned = (args.onlyRank ?? rank) === rank && (args.onlyEpoch ?? epoch) === epoch
   return concerned ? args : { ...goodArgs, tokensPerSecond: args.tokensPerSecond }
+}
+
+/** How long this engine may be silent, where it was told so. A JavaScript process beats unless it is stopped. */
+export function livenessOf({ beatSeconds = 30, stallSeconds, canaryEverySeconds, canarySeconds }: FakeArgs) {
+  return {
+    beatSeconds,
+    ...(stallSeconds === undefined ? {} : { stallSeconds }),
+    ...(canaryEverySeconds === undefined ? {} : { canaryEverySeconds }),
+    ...(canarySeconds === undefined ? {} : { canarySeconds }),
+  }
 }

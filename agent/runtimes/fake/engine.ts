@@ -31,6 +31,8 @@ class FakeEngine {
   #phase: 'starting' | 'loading' | 'loaded' | 'ready' = 'starting'
   #stopping = false
   #hung = false
+  #stuck = false
+  #mute = false
   #armed = false
   #movedMs: number
   #waiters: (() => void)[] = []
@@ -114,8 +116,8 @@ class FakeEngine {
       concurrency,
       tokensPerSecond: this.#args.tokensPerSecond,
       clock: this.#clock,
-      health: () => (this.#args.lieReady ? 'Failing' : this.#phase === 'ready' ? 'Serving' : 'Loading'),
-      step: () => this.#nextStep(),
+      health: () => (this.#args.lieReady || this.#mute ? 'Failing' : this.#phase === 'ready' ? 'Serving' : 'Loading'),
+      step: () => (this.#stuck ? new Promise<void>(() => {}) : this.#nextStep()),
       onAnswered: (prompt, generated) => {
         this.#armMishaps()
         this.#counts.ptok += prompt
@@ -127,10 +129,12 @@ class FakeEngine {
 
   /** Once, when this rank has proved that it works. */
   #armMishaps(): void {
-    const { hangAfterMs, crashAfterMs } = this.#args
+    const { hangAfterMs, crashAfterMs, stuckAfterMs, muteAfterMs } = this.#args
     if (this.#armed) return
     this.#armed = true
     if (hangAfterMs !== undefined) this.#clock.after(hangAfterMs, () => this.#hang())
+    if (stuckAfterMs !== undefined) this.#clock.after(stuckAfterMs, () => (this.#stuck = true))
+    if (muteAfterMs !== undefined) this.#clock.after(muteAfterMs, () => (this.#mute = true))
     if (crashAfterMs !== undefined) this.#clock.after(crashAfterMs, () => this.#crash('crashed, as told'))
   }
 
@@ -186,7 +190,8 @@ class FakeEngine {
 
   #advance(): void {
     if (this.#hung) return
-    this.#counts.steps += 1
+    // A step that nobody waits for is a poll of the gang: it proves life and does no work.
+    if (this.#waiters.length > 0) this.#counts.steps += 1
     this.#movedMs = this.#clock.monotonicMs()
     for (const resolve of this.#waiters.splice(0)) resolve()
   }

@@ -8,7 +8,7 @@ import { nodeArgv } from '../../../src/lib/nodeargv.ts'
 import { HOST_PID_TOKEN } from '../../shardhost/protocol.ts'
 import type { Launch, LaunchInput, Runtime } from '../runtime.ts'
 import type { FakeConfig } from './config.ts'
-import { parseFakeArgs } from './config.ts'
+import { livenessOf, parseFakeArgs } from './config.ts'
 
 export const FAKE_VERSION = '1'
 const RENDEZVOUS_DEADLINE_SECONDS = 30
@@ -42,6 +42,7 @@ export function fakeRuntime(options: FakeOptions = {}): Runtime {
 export function launchFake(entry: readonly string[], input: LaunchInput): Launch {
   const { spec } = input.shard
   const configPath = join(input.dir, 'engine.json')
+  const args = parseFakeArgs(spec.engine.args)
   const config: Omit<FakeConfig, 'parentPid'> & { parentPid: string } = {
     servedName: spec.serving.servedName,
     strategy: spec.strategy,
@@ -58,7 +59,7 @@ export function launchFake(entry: readonly string[], input: LaunchInput): Launch
     memoryBytes: spec.memoryBytes,
     rendezvousDeadlineSeconds: RENDEZVOUS_DEADLINE_SECONDS,
     parentPid: HOST_PID_TOKEN,
-    args: parseFakeArgs(spec.engine.args),
+    args,
   }
   return {
     engine: {
@@ -67,5 +68,6 @@ export function launchFake(entry: readonly string[], input: LaunchInput): Launch
       cwd: input.dir,
     },
     files: [{ path: configPath, content: JSON.stringify(config) }],
+    liveness: livenessOf(args),
   }
 }

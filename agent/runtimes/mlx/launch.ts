@@ -85,6 +85,8 @@ export function launchMlx(installation: MlxInstallation, input: LaunchInput): La
       cwd: dir,
     },
     files,
+    // The shim beats once a second from a thread of its own; nothing holds the interpreter for so long once it is Ready.
+    liveness: { beatSeconds: 30 },
   }
 }
 

@@ -262,6 +262,19 @@ describe('a stalled engine', () => {
   ])('that made no step for %d s', (age, expected) => {
     expect(plan([shard], { local: [aged(age)] }).actions).toEqual(expected)
   })
+  test('whose host has found out why it is of no use', () => {
+    const unwell = { reason: 'CanaryFailed', message: 'no answer' } as const
+    const state = hostState(shard.metadata.uid, { unwell })
+    expect(plan([shard], { local: [localShard(shard, 'Ready', { state })] }).actions).toEqual([
+      'failShard chat-0-e1-0 CanaryFailed',
+    ])
+  })
+  test.each([
+    [30, []],
+    [31, ['failShard chat-0-e1-0 ShardhostSilent']],
+  ])('whose host has answered nothing for %d s', (silentSeconds, expected) => {
+    expect(plan([shard], { local: [localShard(shard, 'Ready', { silentSeconds })] }).actions).toEqual(expected)
+  })
   test('is stopped once it was given up', () => {
     const failures = new Map([[shard.metadata.uid, { reason: 'EngineStalled', message: '', atMs: NOW }]])
     expect(plan([shard], { local: [aged(70)], failures }).actions).toEqual(['stopShard chat-0-e1-0 ShardFailed'])

@@ -238,7 +238,13 @@ describe('losing nodes', () => {
     const partitioned = [...nodes(500_000).slice(0, 2), aNode('mini-3', { silentForMs: 500_000 })]
     const p = plan(aDeployment(), { nodes: partitioned, groups })
     expect(actionsOf(p, 'setSpec')).toEqual([])
-    expect(conditionIn(p, 'Ready')?.message).toContain('ClusterPartitioned')
+    expect(conditionIn(p, 'Ready')).toMatchObject({ status: 'False', reason: 'ClusterPartitioned' })
+  })
+
+  test('nodes that died one by one are no partition: what is left takes over', () => {
+    const dying = [...nodes(200_000).slice(0, 2), aNode('mini-3', { silentForMs: 86_400_000 })]
+    const p = plan(aDeployment(), { nodes: dying, groups })
+    expect(specIn(p).next?.members.map((m) => m.node)).toEqual(['mini-2'])
   })
 
   test('a group that fits nowhere else keeps its place on a silent node and gives it up on a removed one', () => {

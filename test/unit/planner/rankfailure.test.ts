@@ -66,3 +66,23 @@ describe('what to do', () => {
     expect(remedyOf({ ...cause, ...changes })).toContain(remedy)
   })
 })
+
+describe('a rank that was stopped for want of memory', () => {
+  const exit: ShardExit = { reason: 'MemoryPressure', message: 'critically short', atMs: NOW_MS }
+
+  test('costs its group the place: it would only take the memory again', () => {
+    const group = aGroup({}, { status: { phase: 'Ready', readySinceMs: NOW_MS - 1 } })
+    const shards = [aShard(group, 0, 'Failed', { status: { exit } }), aShard(group, 1, 'Ready')]
+    const plan = planShardGroup(aWorld({ groups: [group], shards }), group, NOW_MS)
+    expect(actionsOf(plan, 'setSpec')[0]?.spec).toMatchObject({ epoch: 2, members: [], next: null })
+    const status = actionsOf(plan, 'setStatus').at(-1)?.status as ShardGroupStatus
+    expect(status).toMatchObject({ phase: 'Pending', firstCause: { rank: 0, reason: 'MemoryPressure' } })
+
+    const evicted = { ...aGroup({ epoch: 2, members: [] }), status }
+    const stopping = shards.map((s) => ({ ...s, spec: { ...s.spec, epoch: 1 } }))
+    const next = planShardGroup(aWorld({ groups: [evicted], shards: stopping }), evicted, NOW_MS)
+    expect(actionsOf(next, 'delete').map((a) => a.stopReason)).toEqual(['GroupFailed', 'GroupFailed'])
+    const { conditions } = actionsOf(next, 'setStatus').at(-1)?.status as ShardGroupStatus
+    expect(conditions?.find((c) => c.type === 'Ready')).toMatchObject({ status: 'False', reason: 'MemoryPressure' })
+  })
+})
