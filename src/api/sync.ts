@@ -109,6 +109,8 @@ export interface SyncStatus {
   readonly source?: string
   readonly lastAttemptedRevision?: string
   readonly lastAppliedRevision?: string
+  /** Over the files that were applied. */
+  readonly lastAppliedDigest?: string
   readonly lastAppliedTime?: string
   readonly lastHandledRequest?: string
   readonly health?: Health

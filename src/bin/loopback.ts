@@ -18,5 +18,8 @@ export function requireLoopback(address: string, what: string, remedy: string): 
 /** For a gateway of a cluster that does not know who calls. */
 export const NEEDS_IDENTITIES =
   'Give the server such an address too (--listen HOST:PORT): then the cluster has identities, and the gateway asks for API keys.'
+/** Calls are signed, not encrypted: what carries TLS stands before the door. */
+export const WEBHOOKS_BY_PROXY =
+  'Listen on 127.0.0.1:PORT, and let a proxy on this machine (Caddy, nginx) or a tunnel of your git host bring the calls.'
 export const ONE_MACHINE =
   '`mctl dev` is for one machine; `mctl server --listen HOST:PORT` and `mctl agent --token` are for several.'

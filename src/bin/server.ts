@@ -13,9 +13,10 @@ import { createSessions } from '../server/sessions.ts'
 import { openStore } from '../store/sqlite.ts'
 import { followParent, tellUp } from './child.ts'
 import { startOrAdoptGateway, stopGateway } from './gatewaychild.ts'
+import { startFollowing } from './gitops.ts'
 import type { GatewayRecord } from './gatewayrecord.ts'
 import { makeLogger } from './logger.ts'
-import { NEEDS_IDENTITIES, requireLoopback } from './loopback.ts'
+import { NEEDS_IDENTITIES, requireLoopback, WEBHOOKS_BY_PROXY } from './loopback.ts'
 import { beside, cutRevoked, openIdentities, writeAdminContext } from './identities.ts'
 import { planLive } from './planlive.ts'
 import type { Signals } from './signals.ts'
@@ -31,6 +32,8 @@ export const serverDataDir = (given: string | undefined, env: Env): string =>
   given ?? env['MCTL_DATA_DIR'] ?? join(userDataDir(env, process.platform), 'server')
 
 export async function runServer(flags: ServerFlags, env: Env, signals: Signals): Promise<number> {
+  const { webhooks = 'none' } = flags
+  if (webhooks !== 'none') requireLoopback(webhooks, 'the address for webhooks', WEBHOOKS_BY_PROXY)
   const parent = followParent()
   const log = makeLogger('server', env['MCTL_LOG'])
   const dataDir = serverDataDir(flags.dataDir, env)
@@ -62,6 +65,7 @@ export async function runServer(flags: ServerFlags, env: Env, signals: Signals):
   if (trust !== undefined) cutRevoked(store, (user) => server.cut(user))
   if (trust !== undefined) await writeAdminContext({ store, dataDir }, trust.authority, server.address)
   const controllers = startControllers({ store, sessions, ...doors, gatewayUrl, hub })
+  const following = await startFollowing({ store, ...doors, dataDir, env, webhooks })
   log.info('server listens', { address: server.address, dataDir, version, revision: store.stats().revision })
   if (flags.gateway !== 'none')
     gateway = await startOrAdoptGateway({
@@ -78,6 +82,7 @@ export async function runServer(flags: ServerFlags, env: Env, signals: Signals):
   log.info('server stops', { revision: store.stats().revision })
   // A planned stop stops the gateway, too; after a crash it serves on and the next server adopts it.
   if (gateway !== undefined) await stopGateway(gateway)
+  await following.stop()
   await controllers.stop()
   sessions.close()
   await server.stop(GRACE_MS)

@@ -59,6 +59,8 @@ export interface ServerFlags {
   readonly dataDir: string | undefined
   readonly listen: string
   readonly gateway: string
+  /** Address for webhooks and metrics of Syncs; absent or `none`: none. */
+  readonly webhooks?: string
 }
 export interface GatewayFlags {
   readonly server: string

@@ -14,6 +14,7 @@ import { OpError } from '../lib/errors.ts'
 import { addressIn, addressOf, checkDelete, sound } from './admit.ts'
 import { applied, withoutStaleDefaults } from './apply.ts'
 import { equalJson, isMap } from './json.ts'
+import { bookOf } from './managed.ts'
 import type { PatchType } from './merge.ts'
 import { patched } from './merge.ts'
 import { alreadyExists, forbidden, notFound, uidNotFound } from './refusals.ts'
@@ -154,6 +155,14 @@ export function updateStatus(tx: Tx, uid: string, patch: StatusPatch): Written<N
   if (equalJson(status, old.status)) return { object: old, result: 'unchanged', warnings: [] }
   const { object } = sound({ ...old, status } as MctlObject)
   return { object: tx.put(object as Node | Shard), result: 'configured', warnings: [] }
+}
+
+/** The manager owns nothing of the object any more; what it had set stays as it is. NotFound. */
+export function disownFields<T extends MctlObject>(tx: Tx, object: T, manager: string): T {
+  const old = mustStandByUid(tx, object)
+  const book = bookOf(old).filter((entry) => entry.manager !== manager)
+  const { managedFields: _old, ...metadata } = old.metadata
+  return tx.put({ ...old, metadata: book.length === 0 ? metadata : { ...metadata, managedFields: book } })
 }
 
 /** For controllers: the status as a whole. The rest stays as it stands now, whatever `object` says. NotFound. */

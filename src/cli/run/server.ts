@@ -15,6 +15,7 @@ export const defineServer: Define = (command, cli, done) => {
     .option(...DATA_DIR)
     .option('--listen <address>', 'address for commands and agents', '127.0.0.1:6480')
     .option('--gateway <address>', 'address of the OpenAI gateway; "none" for none', '127.0.0.1:6481')
+    .option('--webhooks <address>', 'address for webhooks that hint at new commits, and their metrics', 'none')
     .addHelpText(
       'after',
       examples(
@@ -23,8 +24,15 @@ export const defineServer: Define = (command, cli, done) => {
         'mctl server restore ~/mctl-backup --data-dir ~/mctl-again',
       ),
     )
-    .action(async (flags: { dataDir?: string; listen: string; gateway: string }) =>
-      done(await cli.starters.server({ dataDir: flags.dataDir, listen: flags.listen, gateway: flags.gateway })),
+    .action(async (flags: { dataDir?: string; listen: string; gateway: string; webhooks: string }) =>
+      done(
+        await cli.starters.server({
+          dataDir: flags.dataDir,
+          listen: flags.listen,
+          gateway: flags.gateway,
+          webhooks: flags.webhooks,
+        }),
+      ),
     )
   subcommand(command, 'backup <folder>', 'Copy the state of a server, which may be serving, into a new folder.')
     .option(...DATA_DIR)
