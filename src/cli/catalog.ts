@@ -42,6 +42,11 @@ export const catalog: readonly CatalogEntry[] = [
   entry('wait', 'Wait until a condition holds.', async () => (await import('./follow/wait.ts')).defineWait),
   entry('events', 'What happened.', async () => (await import('./get/events.ts')).defineEvents),
   entry(
+    'sync',
+    'What the cluster follows: get, now, suspend, resume, approve, history, diff.',
+    async () => (await import('./sync/sync.ts')).defineSync,
+  ),
+  entry(
     'chat',
     'Talk with a model through the gateway; tokens per second at the end.',
     async () => (await import('./run/chat.ts')).defineChat,

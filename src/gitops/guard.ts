@@ -34,12 +34,12 @@ export function guardPrune(question: PruneQuestion): BlockedPrune | undefined {
 function reasonToAsk({ pruned, followed, wanted, missingPaths }: PruneQuestion): string | undefined {
   const count = pruned.length
   if (count === 0) return undefined
-  if (missingPaths.length > 0) return `the source has no ${missingPaths.map((path) => `"${path}"`).join(', ')} any more`
-  if (wanted === 0) return 'the source holds no objects any more'
-  if (count > MAX_PRUNED) return `${count} objects are more than ${MAX_PRUNED}`
+  if (missingPaths.length > 0)
+    return `for the source has no ${missingPaths.map((path) => `"${path}"`).join(', ')} any more`
+  if (wanted === 0) return 'for the source holds no objects any more'
+  if (count > MAX_PRUNED) return `more than ${MAX_PRUNED}`
   const share = count / Math.max(1, followed)
-  if (share > MAX_PRUNED_SHARE)
-    return `${count} of ${followed} objects are more than ${Math.round(100 * MAX_PRUNED_SHARE)} %`
+  if (share > MAX_PRUNED_SHARE) return `more than ${Math.round(100 * MAX_PRUNED_SHARE)} %`
   return undefined
 }
 

@@ -43,15 +43,16 @@ export function performSync(tx: Tx, sync: Sync, plan: SyncPlan): readonly Audite
   const inventory = [...entries].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, entry]) => entry)
   // The Sync itself may be among what was applied.
   const current = (tx.getByUid(sync.metadata.uid) ?? sync) as Sync
-  setStatus(tx, current, statusWith(tx, plan.status, inventory))
+  setStatus(tx, current, statusWith(tx, sync, plan.status, inventory))
   for (const { type, reason, message } of plan.events)
     recordEvent(tx, { involvedObject: involvedObjectOf(sync), type, reason, message, source: { component: COMPONENT } })
   if (plan.isReleased === true) removeFinalizer(tx, current, SYNC_FINALIZER)
   return audit
 }
 
-function statusWith(tx: Tx, status: SyncStatus, inventory: readonly InventoryEntry[]): SyncStatus {
-  const health: Health = worst(inventory.map((entry) => healthOf(ownLive(tx, entry))))
+function statusWith(tx: Tx, sync: Sync, status: SyncStatus, inventory: readonly InventoryEntry[]): SyncStatus {
+  const others = inventory.filter(({ uid }) => uid !== sync.metadata.uid)
+  const health: Health = worst(others.map((entry) => healthOf(ownLive(tx, entry))))
   return {
     ...status,
     inventory,

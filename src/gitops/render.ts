@@ -64,7 +64,7 @@ export async function render(tree: SourceTree, sync: string): Promise<Rendered> 
     digest,
     missingPaths,
     objects: causes.length === 0 ? objects : [],
-    causes: shortened(causes),
+    causes: shortened([...causes].sort(byPlace)),
     ...(author === undefined ? {} : { author }),
     ...(subject === undefined ? {} : { subject }),
   }
@@ -135,6 +135,17 @@ function desiredOf(manifest: Manifest, where: string, sync: string): Desired {
 }
 
 const nameOf = (key: ObjectKey): string => objectText(key)
+
+/** As a reader goes through the files: by name, then from top to bottom. */
+function byPlace(a: Cause, b: Cause): number {
+  const [placeA, placeB] = [placeOf(a), placeOf(b)]
+  return placeA.file < placeB.file ? -1 : placeA.file > placeB.file ? 1 : placeA.line - placeB.line
+}
+
+function placeOf({ where = '' }: Cause): { readonly file: string; readonly line: number } {
+  const colon = where.lastIndexOf(':')
+  return { file: where.slice(0, Math.max(0, colon)), line: Number(where.slice(colon + 1)) }
+}
 
 function shortened(causes: readonly Cause[]): readonly Cause[] {
   const told = causes.slice(0, MAX_CAUSES).map((cause) => ({ ...cause, message: withoutPasswords(cause.message) }))

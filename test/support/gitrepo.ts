@@ -1,7 +1,12 @@
 /** Real git repositories for tests: a working copy with `main`, and what people do to it. Dates and names are fixed. */
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import type { RunGit } from '../../src/gitops/git.ts'
+import { gitArguments, gitEnvironment } from '../../src/gitops/git.ts'
+import type { SourceReader } from '../../src/gitops/reader.ts'
+import { createReader, prepareFolder } from '../../src/gitops/reader.ts'
+import type { Clock } from '../../src/lib/clock.ts'
 
 const author = { name: 'Ada', email: 'ada@example.org' }
 
@@ -73,6 +78,18 @@ export class GitRepo {
     for (const [path, text] of Object.entries(files)) this.write(path, text)
     return this.commit(message)
   }
+}
+
+/** A reader whose git takes no time: the same git with the same arguments, waited for where played time stands still. */
+export function playedReader(dataDir: string, clock: Clock): SourceReader {
+  const { home } = prepareFolder(dataDir)
+  const plain = gitEnvironment({ env: { PATH: process.env['PATH'] ?? '' }, home })
+  const git: RunGit = (call) => {
+    const { args, env, input = '' } = call
+    const ran = spawnSync('git', gitArguments({ args }), { env: { ...plain, ...env }, cwd: home, input })
+    return Promise.resolve({ code: ran.status ?? -1, stdout: ran.stdout, stderr: ran.stderr.toString() })
+  }
+  return createReader({ dataDir, clock, git })
 }
 
 /** A deployment as people write it, of the model of the test clusters. */

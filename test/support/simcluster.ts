@@ -14,6 +14,8 @@ import { silentLogger } from '../../src/lib/log.ts'
 import type { Logger } from '../../src/lib/log.ts'
 import type { Controller } from '../../src/controllers/controller.ts'
 import { startControllers } from '../../src/controllers/start.ts'
+import type { Gitops } from '../../src/gitops/loop.ts'
+import { startGitops } from '../../src/gitops/loop.ts'
 import { memoryClient } from '../../src/rpc/memory.ts'
 import type { Client, Handlers } from '../../src/rpc/messages.ts'
 import type { Network } from '../../src/rpc/network.ts'
@@ -23,6 +25,7 @@ import type { Sessions } from '../../src/server/sessions.ts'
 import { createSessions } from '../../src/server/sessions.ts'
 import { openStore } from '../../src/store/sqlite.ts'
 import type { Store } from '../../src/store/store.ts'
+import { playedReader } from './gitrepo.ts'
 import { SimMachine, SimRing } from './simhosts.ts'
 import { SeededRandom, VirtualClock } from './virtualclock.ts'
 
@@ -72,6 +75,7 @@ interface RunningServer {
   readonly controllers: Controller
   readonly clock: MortalClock
   readonly sessions: Sessions
+  readonly gitops: Gitops | undefined
 }
 
 export interface SimOptions {
@@ -79,6 +83,8 @@ export interface SimOptions {
   readonly nodes: readonly string[]
   readonly memory?: string
   readonly log?: Logger
+  /** Folder of the server's for what Syncs follow; absent: nobody follows them. */
+  readonly syncDir?: string
 }
 
 export class SimCluster {
@@ -145,7 +151,9 @@ export class SimCluster {
       gatewayUrl: () => undefined,
     })
     const controllers = startControllers({ ...doors, sessions, gatewayUrl: () => 'http://127.0.0.1:6481' })
-    this.#server = { handlers, controllers, clock, sessions }
+    const { syncDir } = this.#options
+    const gitops = syncDir === undefined ? undefined : startGitops({ ...doors, reader: playedReader(syncDir, clock) })
+    this.#server = { handlers, controllers, clock, sessions, gitops }
     this.network.serverDown(false)
   }
 
@@ -157,6 +165,7 @@ export class SimCluster {
     this.network.serverDown(true)
     server.clock.die()
     server.sessions.close()
+    await server.gitops?.stop()
     await server.controllers.stop()
   }
 

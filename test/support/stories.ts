@@ -18,6 +18,7 @@ import { parseDurationMs } from '../../src/cli/durations.ts'
 import { runCommand } from '../../src/cli/program.ts'
 import type { Machine } from '../../src/cli/service/machine.ts'
 import { parseBytes } from '../../src/lib/quantity.ts'
+import { GitRepo } from './gitrepo.ts'
 import { SimCluster } from './simcluster.ts'
 import { tinyShape } from './cluster.ts'
 import { SeededRandom } from './virtualclock.ts'
@@ -34,17 +35,28 @@ export interface StoryOptions {
 export class StoryWorld {
   readonly cluster: SimCluster
   readonly dir: string
+  readonly #random = new SeededRandom(3)
+  readonly #repos = new Map<string, GitRepo>()
   #background: { readonly stop: () => void; readonly ended: Promise<Printed> } | undefined
 
-  private constructor(cluster: SimCluster) {
+  private constructor(cluster: SimCluster, dir: string) {
     this.cluster = cluster
-    this.dir = mkdtempSync(join(tmpdir(), 'mctl-story-'))
+    this.dir = dir
+  }
+
+  /** A repository in the folder; made when it is first spoken of. */
+  repo(name: string): GitRepo {
+    const repo = this.#repos.get(name) ?? new GitRepo(join(this.dir, name))
+    this.#repos.set(name, repo)
+    return repo
   }
 
   static async start({ nodes, memory = '16Gi' }: StoryOptions): Promise<StoryWorld> {
     // Files of commands are read when first called; in a story that would pass for time that goes by.
     await Promise.all(catalog.map(({ load }) => load()))
-    const world = new StoryWorld(await SimCluster.start({ seed: 1, nodes, memory }))
+    const dir = mkdtempSync(join(tmpdir(), 'mctl-story-'))
+    const syncDir = join(dir, '.server')
+    const world = new StoryWorld(await SimCluster.start({ seed: 1, nodes, memory, syncDir }), dir)
     // Agents join and their nodes become Ready before the story begins.
     await world.cluster.clock.advance(30_000)
     return world
@@ -106,7 +118,7 @@ export class StoryWorld {
       env: { MCTL_CONFIG: join(this.dir, 'config.yaml') },
       cwd: this.dir,
       clock: this.cluster.clock,
-      random: new SeededRandom(3),
+      random: this.#random,
       signal: control.signal,
       version: '0.1.0',
       connect: (address) => this.cluster.person(address === STORY_SERVER ? 'user' : 'stranger'),
@@ -222,7 +234,7 @@ async function perform(world: StoryWorld, { line, stdin }: Step): Promise<Printe
   if (line.startsWith('!')) return happen(world, line, stdin)
   const argv = wordsOf(line.slice(1))
   if (argv[0] !== 'mctl') throw new Error(`a story types mctl commands only: ${line}`)
-  if (argv.at(-1) !== '&') return world.run(argv.slice(1), stdin)
+  if (argv.at(-1) !== '&') return world.run(argv.slice(1), stdin?.replaceAll('$DIR', world.dir))
   await world.runBeside(argv.slice(1, -1))
   return undefined
 }
@@ -240,6 +252,10 @@ const happenings: readonly (readonly [RegExp, Happening])[] = [
   [/^file (\S+)$/, (world, [, path = ''], content) => world.write(path, content)],
   [/^file (\S+) of (\d+) bytes$/, (world, [, path = '', n]) => world.write(path, '#'.repeat(Number(n)))],
   [/^file (\S+) in base64 (\S+)$/, (world, [, p = '', text = '']) => world.write(p, Buffer.from(text, 'base64'))],
+  [/^repo (\S+)$/, (world, [, name = '']) => world.repo(name)],
+  [/^commit (\S+) (.+)$/, (world, [, name = '', message = '']) => world.repo(name).commit(message)],
+  [/^git (\S+) (.+)$/, (world, [, name = '', args = '']) => world.repo(name).git(...wordsOf(args))],
+  [/^remove (\S+)$/, (world, [, path = '']) => rmSync(join(world.dir, path), { recursive: true })],
   [/^kill rank (\d+) of (\S+)$/, (world, [, rank, group = '']) => killRank(world, Number(rank), group)],
   [/^engines are (\d+) times as slow$/, ({ cluster }, [, factor]) => (cluster.ring.slowness = Number(factor))],
   [/^kill agent (\S+)$/, ({ cluster }, [, node = '']) => cluster.killAgent(node)],
