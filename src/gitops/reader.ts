@@ -73,11 +73,15 @@ export function prepareFolder(dataDir: string): { readonly home: string; readonl
 
 export function createReader(doors: ReaderDoors): SourceReader {
   const folderOf = (uid: string) => join(gitopsFolder(doors.dataDir), uid)
-  /** The newest rendered directory of each Sync that was applied: a directory has no past to read it from. */
+  const commits = new Map<string, Commits>()
   return {
     async read(request, signal) {
       const { git, directory = '' } = request.source
-      if (git !== undefined) return readGit(doors, folderOf(request.uid), { ...request, git }, signal)
+      if (git !== undefined) {
+        const known = commits.get(request.uid) ?? new Commits()
+        commits.set(request.uid, known)
+        return readGit(doors, { folder: folderOf(request.uid), known }, { ...request, git }, signal)
+      }
       try {
         return { head: await render(await readDirectory(directory, doors.clock, signal), request.name) }
       } catch (error) {
@@ -85,36 +89,66 @@ export function createReader(doors: ReaderDoors): SourceReader {
         return { failure: { reason: 'FetchFailed', message: messageOf(error) } }
       }
     },
-    forget: (uid) => rmSync(folderOf(uid), { recursive: true, force: true, maxRetries: 5 }),
+    forget(uid) {
+      commits.delete(uid)
+      rmSync(folderOf(uid), { recursive: true, force: true, maxRetries: 5 })
+    },
   }
 }
+
+/** The commits of one Sync that were read last: a look that finds nothing new is one fetch. */
+class Commits {
+  readonly #rendered = new Map<string, Rendered>()
+  /** The commit that is held by a ref. */
+  kept: string | undefined
+
+  async of(mirror: Mirror, commit: string, { git, name }: GitRequest): Promise<Rendered> {
+    const key = JSON.stringify([commit, git.path, git.extraPaths])
+    const rendered = this.#rendered.get(key) ?? (await render(await mirror.read(commit, git), name))
+    this.#rendered.delete(key)
+    this.#rendered.set(key, rendered)
+    const [oldest] = this.#rendered.keys()
+    if (this.#rendered.size > MAX_COMMITS && oldest !== undefined) this.#rendered.delete(oldest)
+    return rendered
+  }
+}
+
+/** The newest one, and the last applied one. */
+const MAX_COMMITS = 2
 
 type GitRequest = ReadRequest & { readonly git: GitSource }
 
 async function readGit(
   doors: ReaderDoors,
-  folder: string,
+  { folder, known }: { readonly folder: string; readonly known: Commits },
   request: GitRequest,
   signal: AbortSignal,
 ): Promise<SourceReading> {
-  const { git: source, lastApplied, name } = request
+  const { lastApplied } = request
   const mirror = new Mirror(join(folder, 'repo.git'), doors.git, signal)
-  const found = await orFailure(() => fetchHead(doors, mirror, request))
+  const found = await orFailure(() => fetchHead(doors, mirror, request, known))
   const failure = typeof found === 'string' ? await refusal(doors, mirror, request, { folder, commit: found }) : found
-  const lastGood = async () =>
-    lastApplied !== undefined && (await mirror.has(lastApplied))
-      ? { lastGood: await render(await mirror.read(lastApplied, source), name) }
-      : {}
+  const lastGood = async () => {
+    if (lastApplied === undefined || !(await mirror.has(lastApplied))) return {}
+    const rendered = await orFailure(() => known.of(mirror, lastApplied, request))
+    return isFailure(rendered) ? {} : { lastGood: rendered }
+  }
   if (failure !== undefined || typeof found !== 'string') return { failure, ...(await lastGood()) } as SourceReading
-  const head = await orFailure(async () => render(await mirror.read(found, source), name))
+  const head = await orFailure(() => known.of(mirror, found, request))
   if (isFailure(head)) return { failure: { ...head, revision: found }, ...(await lastGood()) }
   return found === lastApplied ? { head } : { head, ...(await lastGood()) }
 }
 
-async function fetchHead(doors: ReaderDoors, mirror: Mirror, { git, lastApplied }: GitRequest): Promise<string> {
+async function fetchHead(
+  doors: ReaderDoors,
+  mirror: Mirror,
+  { git, lastApplied }: GitRequest,
+  known: Commits,
+): Promise<string> {
   const askpass = join(gitopsFolder(doors.dataDir), 'askpass')
   const env = credentialEnvironment(credentialsFolder(doors.dataDir), git.credentials, git.url, askpass)
-  if (lastApplied !== undefined) await mirror.keep(lastApplied)
+  if (lastApplied !== undefined && known.kept !== lastApplied) await mirror.keep(lastApplied)
+  known.kept = lastApplied
   return mirror.fetch(git, { env, timeoutMs: git.timeoutSeconds * 1000 })
 }
 
