@@ -3,6 +3,7 @@ import { cpSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { StoryWorld, wordsOf } from '../support/stories.ts'
+import { deploymentYaml } from '../support/gitrepo.ts'
 import { tinyShape } from '../support/cluster.ts'
 
 const root = join(import.meta.dirname, '../..')
@@ -19,6 +20,8 @@ beforeAll(async () => {
   world.write(pipeline, played)
   await world.cluster.apply('Model', 'played', { shape: { ...tinyShape, layers: 30 } })
   await serve()
+  world.repo('fleet').put({ 'chat.yaml': deploymentYaml('chat', { model: { name: 'played' }, replicas: 0 }) })
+  await world.cluster.apply('Sync', 'studio', { source: { git: { url: world.repo('fleet').url } } })
 })
 
 afterAll(() => world.stop())
