@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { packageRoot } from '../lib/nodeargv.ts'
 import { systemClock } from '../lib/clock.ts'
 import { connect } from '../rpc/grpcclient.ts'
+import { openFleet } from './demofleet.ts'
 import type { DemoStage } from './demostage.ts'
 import { openStage } from './demostage.ts'
 import { watchSignals } from './signals.ts'
@@ -68,19 +69,42 @@ async function play(stage: DemoStage, client: ReturnType<typeof connect>): Promi
   await stage.mctl('delete', '-f', manifest('too-big.yaml'))
   await stage.mctlMayFail('plan', '-f', manifest('too-big.yaml'))
 
-  stage.title(
-    'The same model otherwise',
-    'Two whole copies, then two tensor ranks; the greedy answer is the same, token for token.',
-  )
+  stage.title('The same model otherwise', 'Two whole copies; the greedy answer is the same, token for token.')
   await stage.mctl('delete', 'md/smollm2-pipeline')
-  for (const name of ['data', 'tensor']) {
-    await stage.mctl('apply', '-f', manifest(`${name}.yaml`))
-    await stage.follow(client, `smollm2-${name}`)
-    await ask(stage, `smollm2-${name}`)
-    if (name === 'data') await stage.mctl('get', 'md,shards')
-    await stage.mctl('delete', `md/smollm2-${name}`)
-  }
+  await stage.mctl('apply', '-f', manifest('data.yaml'))
+  await stage.follow(client, 'smollm2-data')
+  await ask(stage, 'smollm2-data')
+  await stage.mctl('get', 'md,shards')
+  await stage.mctl('delete', 'md/smollm2-data')
+
+  const isFollowed = await followRepository(stage, client)
+  if (!isFollowed) await stage.mctl('apply', '-f', manifest('tensor.yaml'))
+  await stage.follow(client, 'smollm2-tensor')
+  await ask(stage, 'smollm2-tensor')
+  if (isFollowed) await stage.mctl('sync', 'history', 'fleet')
+  if (isFollowed) await stage.mctl('delete', 'sync/fleet')
+  await stage.mctl('delete', 'md/smollm2-tensor')
   await stage.mctl('get', 'nodes')
+}
+
+/** The last deployment comes by a commit: the cluster follows a repository. False where there is no git. */
+async function followRepository(stage: DemoStage, client: ReturnType<typeof connect>): Promise<boolean> {
+  const fleet = openFleet()
+  if (fleet === undefined) return false
+  try {
+    stage.title(
+      'A repository that the cluster follows',
+      'A file changes in git, nobody says apply, and the cluster changes.',
+    )
+    await stage.mctl('apply', '-f', fleet.syncFile)
+    await stage.mctl('sync', 'now', 'fleet')
+    fleet.commit(manifest('tensor.yaml'), 'Serve SmolLM2 on two tensor ranks')
+    await stage.arrives(client, 'smollm2-tensor')
+    await stage.mctl('get', 'syncs,md')
+    return true
+  } finally {
+    fleet.close()
+  }
 }
 
 const ask = (stage: DemoStage, model: string) =>

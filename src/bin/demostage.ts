@@ -25,6 +25,8 @@ export interface DemoStage {
   mctlMayFail(...args: string[]): Promise<void>
   /** Prints each change of the deployment's shards until it is Ready. */
   follow(client: Client, deployment: string): Promise<void>
+  /** Waits until the deployment is there. */
+  arrives(client: Client, deployment: string): Promise<void>
   killRank(client: Client, group: string, rank: number): Promise<void>
   close(): Promise<void>
 }
@@ -50,6 +52,7 @@ export async function openStage(signals: Signals): Promise<DemoStage> {
     mctl: (...words) => typed(server, words, signals, true),
     mctlMayFail: (...words) => typed(server, words, signals, false),
     follow: (client, deployment) => follow(client, deployment, signals),
+    arrives: (client, deployment) => arrives(client, deployment, signals),
     killRank,
     close: dev.close,
   }
@@ -123,6 +126,19 @@ async function follow(client: Client, name: string, signals: Signals): Promise<v
     if (signals.first.aborted) throw new Error('interrupted')
     if (elapsedMs > FOLLOW_TIMEOUT_MS)
       throw new Error(`${name} was not Ready within ${FOLLOW_TIMEOUT_MS / 1000} s: ${lastWords(deployment)}`)
+    await sleep(systemClock, POLL_MS, signals.first)
+  }
+}
+
+async function arrives(client: Client, name: string, signals: Signals): Promise<void> {
+  const startMs = systemClock.monotonicMs()
+  for (;;) {
+    const { items } = await client.list({ kind: 'ModelDeployment', fieldSelector: `metadata.name=${name}` })
+    const elapsedMs = systemClock.monotonicMs() - startMs
+    if (items.length > 0)
+      return void process.stdout.write(`  ${name} is there after ${(elapsedMs / 1000).toFixed(1)} s\n\n`)
+    if (signals.first.aborted) throw new Error('interrupted')
+    if (elapsedMs > FOLLOW_TIMEOUT_MS) throw new Error(`${name} did not come: see \`mctl describe sync\``)
     await sleep(systemClock, POLL_MS, signals.first)
   }
 }

@@ -21,10 +21,15 @@ beforeAll(async () => {
   await world.cluster.apply('Model', 'played', { shape: { ...tinyShape, layers: 30 } })
   await serve()
   world.repo('fleet').put({ 'chat.yaml': deploymentYaml('chat', { model: { name: 'played' }, replicas: 0 }) })
-  await world.cluster.apply('Sync', 'studio', { source: { git: { url: world.repo('fleet').url } } })
-})
+  const source = `source: { git: { url: "${world.repo('fleet').url}" } }`
+  world.write(
+    'sync.yaml',
+    `apiVersion: mctl.dev/v1alpha1\nkind: Sync\nmetadata: { name: studio }\nspec: { ${source} }\n`,
+  )
+  expect(await run(['apply', '-f', 'sync.yaml'])).toMatchObject({ exitCode: 0 })
+}, 60_000)
 
-afterAll(() => world.stop())
+afterAll(() => world.stop(), 60_000)
 
 const serve = async () => expect(await run(['apply', '-f', pipeline, '--wait'])).toMatchObject({ exitCode: 0, err: '' })
 

@@ -10,7 +10,10 @@ export const defineSync: Define = (command, cli, done) => {
   command
     .helpCommand(false)
     .usage('(get|now|suspend|resume|approve|history|diff) [NAME] [options]')
-    .addHelpText('after', examples('mctl sync get', 'mctl sync now studio', 'mctl sync diff studio', 'mctl sync history studio'))
+    .addHelpText(
+      'after',
+      examples('mctl sync get', 'mctl sync now studio', 'mctl sync diff studio', 'mctl sync history studio'),
+    )
   const verb = (usage: string, summary: string, ...lines: readonly string[]): Command =>
     subcommand(command, usage, summary)
       .addOption(serverOption())
