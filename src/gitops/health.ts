@@ -26,6 +26,9 @@ export function healthOf(object: MctlObject | undefined): Health {
     case 'Shard':
     case 'Revision':
     case 'Event':
+    case 'User':
+    case 'ApiKey':
+    case 'JoinToken':
       return 'Healthy'
   }
 }

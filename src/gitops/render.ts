@@ -45,6 +45,9 @@ const MAX_CAUSES = 100
 /** Kinds that the system writes from what people want: a source may not say what was decided or observed. */
 const systemKinds: ReadonlySet<string> = new Set<KindName>(['ShardGroup', 'Shard', 'Revision', 'Event'])
 
+/** Who may do what is decided by people at the door, with commands of their own: a source could give itself more. */
+const trustKinds: ReadonlySet<string> = new Set<KindName>(['User', 'ApiKey', 'JoinToken'])
+
 /** `sync` is the name of the Sync that the objects will carry. Gives way to others between files. */
 export async function render(tree: SourceTree, sync: string): Promise<Rendered> {
   const causes: Cause[] = [...tree.causes]
@@ -91,6 +94,8 @@ function add(found: Map<string, Desired>, causes: Cause[], located: LocatedManif
 function faultsOf(manifest: Manifest): Cause[] {
   if (systemKinds.has(manifest.kind))
     return [{ field: 'kind', message: `Forbidden: a ${manifest.kind} is written by the system, never by people` }]
+  if (trustKinds.has(manifest.kind))
+    return [{ field: 'kind', message: `Forbidden: a ${manifest.kind} gives access, and may not come from a source` }]
   const faults = validate(applyDefaults(manifest))
   const wave = annotationsOf(manifest)[WAVE_ANNOTATION]
   if (faults.length === 0 && wave !== undefined && waveOf(wave) === undefined)

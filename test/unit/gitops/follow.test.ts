@@ -250,6 +250,12 @@ describe('nothing but a sound commit is applied', () => {
     expect(world.condition('Ready')?.message).toContain('s.yaml:2: kind: Forbidden: a Shard is written by the system')
   })
 
+  test.each(['User', 'ApiKey', 'JoinToken'])('what gives access may not come from a source: %s', async (kind) => {
+    world.repo.put({ 's.yaml': `apiVersion: mctl.dev/v1alpha1\nkind: ${kind}\nmetadata: {name: x}\nspec: {}\n` })
+    await world.follow()
+    expect(world.condition('Ready')?.message).toContain(`s.yaml:2: kind: Forbidden: a ${kind} gives access`)
+  })
+
   test('an export is taken for what a person wants: uid, resourceVersion and status are left out', async () => {
     const exported = [
       'apiVersion: mctl.dev/v1alpha1',
