@@ -66,6 +66,8 @@ test('a successor that fails is tried again as yet another epoch, and costs noth
   await plane.sayOfShard('chat-0-e2-0', { phase: 'Failed', exit })
   expect(group()?.spec).toMatchObject({ epoch: 1, next: { epoch: 3 } })
   expect(progressing()?.message).toContain('the hub says 404')
+  // A shard is released only when its agent says that nothing of it is left.
+  await plane.sayOfShard('chat-0-e2-0', { phase: 'Stopped', exit })
   await plane.clock.advance(11_000)
   await plane.idle()
   expect(plane.names('Shard')).toEqual(['chat-0-e1-0', 'chat-0-e3-0'])
