@@ -24,6 +24,8 @@ export interface DrainPlan {
   readonly step?: Scheduling
   /** What is said of groups that cannot leave. */
   readonly actions: readonly StoreAction[]
+  /** All groups, with what is said of them: whoever writes their status in the same transaction starts from these. */
+  readonly groups: readonly ShardGroup[]
   readonly report: readonly string[]
   readonly waitMs?: number
 }
@@ -32,23 +34,32 @@ const LEAVING = 'Leaving'
 
 /** The first group that can leave; of those before it that cannot, why. */
 export function planDrain(scene: DeploymentScene, current: CurrentRevision, living: readonly ShardGroup[]): DrainPlan {
+  const told = new Map<string, ShardGroup>()
   const actions: StoreAction[] = []
   const report: string[] = []
   const waits: (number | undefined)[] = []
+  const say = (group: ShardGroup, steps: readonly StoreAction[], status: ShardGroup['status']) => {
+    actions.push(...steps)
+    told.set(group.metadata.uid, { ...group, ...(status === undefined ? {} : { status }) })
+  }
+  const soFar = () => ({ actions, report, groups: scene.groups.map((g) => told.get(g.metadata.uid) ?? g) })
   for (const group of living) {
-    const leaves = group.spec.next === null && isOnDrained(scene, group)
-    if (!leaves) {
-      if (findCondition(group.status?.conditions, LEAVING) !== undefined && !isOnDrained(scene, group))
-        actions.push(forget(group))
-      continue
+    const isHere = isOnDrained(scene, group)
+    if (!isHere && findCondition(group.status?.conditions, LEAVING) !== undefined) {
+      const status = withoutLeaving(group)
+      say(group, [setStatus(group, status)], status)
     }
+    if (!isHere || group.spec.next !== null) continue
     const choice = leave(scene, current, group, living)
-    if ('step' in choice) return { step: choice.step, actions, report }
-    actions.push(...stay(scene, group, choice.hold))
-    report.push(`${choice.hold.reason}: ${group.metadata.name}: ${choice.hold.message}`)
+    if ('step' in choice) return { ...soFar(), step: choice.step }
+    const { hold } = choice
+    const status = withHold(scene, group, hold)
+    if (status !== undefined)
+      say(group, [setStatus(group, status), event(group, 'Warning', 'DrainBlocked', hold.message)], status)
+    report.push(`${hold.reason}: ${group.metadata.name}: ${hold.message}`)
     waits.push(choice.waitMs)
   }
-  return { actions, report, ...soonest(...waits) }
+  return { ...soFar(), ...soonest(...waits) }
 }
 
 const isOnDrained = ({ world }: DeploymentScene, { spec }: ShardGroup): boolean =>
@@ -111,19 +122,18 @@ function evict(scene: DeploymentScene, group: ShardGroup, why: string): Scheduli
   }
 }
 
-function stay({ nowMs }: DeploymentScene, group: ShardGroup, hold: Hold): readonly StoreAction[] {
+/** undefined: it says so already. */
+function withHold({ nowMs }: DeploymentScene, group: ShardGroup, hold: Hold): ShardGroup['status'] {
   const condition = { type: LEAVING, status: 'False', ...hold } as const
   const before = findCondition(group.status?.conditions, LEAVING)
-  const told = before?.reason === hold.reason && before.message === hold.message
-  if (told) return []
-  const conditions = setConditions(group.status?.conditions, [condition], nowMs)
-  return [setStatus(group, { ...group.status, conditions }), event(group, 'Warning', 'DrainBlocked', hold.message)]
+  if (before?.reason === hold.reason && before.message === hold.message) return undefined
+  return { ...group.status, conditions: setConditions(group.status?.conditions, [condition], nowMs) }
 }
 
-function forget(group: ShardGroup): StoreAction {
-  const conditions = (group.status?.conditions ?? []).filter(({ type }) => type !== LEAVING)
-  return setStatus(group, { ...group.status, conditions })
-}
+const withoutLeaving = ({ status }: ShardGroup): NonNullable<ShardGroup['status']> => ({
+  ...status,
+  conditions: (status?.conditions ?? []).filter(({ type }) => type !== LEAVING),
+})
 
 /** Why a group is still on its node, for people. */
 export function leavingMessage(group: ShardGroup): string {

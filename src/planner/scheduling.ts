@@ -24,7 +24,7 @@ import type { CurrentRevision } from './revisions.ts'
 import { planUpdate } from './update.ts'
 
 export function planScheduling(scene: DeploymentScene, current: CurrentRevision): Scheduling {
-  const living = scene.groups.filter((g) => !isBeingDeleted(g) && g.spec.replica < scene.deployment.spec.replicas)
+  const living = livingOf(scene)
   const settled = living.filter((g) => g.spec.next === null)
   const bound = settled.filter((g) => g.spec.members.length > 0)
 
@@ -38,15 +38,12 @@ export function planScheduling(scene: DeploymentScene, current: CurrentRevision)
     ...soonest(losses.waitMs),
   }
   const drain = planDrain(scene, current, living)
-  const next = drain.step ?? planUnbound(scene, current, settled) ?? planUpdate(scene, current, living)
-  if (next === undefined)
-    return {
-      actions: drain.actions,
-      report: drain.report,
-      groups: scene.groups,
-      ...waiting,
-      ...soonest(losses.waitMs, drain.waitMs),
-    }
+  const told = { ...scene, groups: drain.groups }
+  const next = drain.step ?? planUnbound(told, current) ?? planUpdate(told, current, livingOf(told))
+  if (next === undefined) {
+    const { actions, report, groups } = drain
+    return { actions, report, groups, ...waiting, ...soonest(losses.waitMs, drain.waitMs) }
+  }
   return {
     ...next,
     actions: [...drain.actions, ...next.actions],
@@ -54,6 +51,9 @@ export function planScheduling(scene: DeploymentScene, current: CurrentRevision)
     ...soonest(losses.waitMs, drain.waitMs, next.waitMs),
   }
 }
+
+const livingOf = ({ groups, deployment }: DeploymentScene): readonly ShardGroup[] =>
+  groups.filter((g) => !isBeingDeleted(g) && g.spec.replica < deployment.spec.replicas)
 
 interface Losses {
   /** Groups that may be planned elsewhere now. */
@@ -105,12 +105,9 @@ function planLost(scene: DeploymentScene, current: CurrentRevision, group: Shard
 }
 
 /** The first group that is bound to nothing. Where it does not fit, an update may: that one has bytes of its own. */
-function planUnbound(
-  scene: DeploymentScene,
-  current: CurrentRevision,
-  settled: readonly ShardGroup[],
-): Scheduling | undefined {
-  const unbound = settled.filter((g) => g.spec.members.length === 0)
+function planUnbound(scene: DeploymentScene, current: CurrentRevision): Scheduling | undefined {
+  const living = livingOf(scene)
+  const unbound = living.filter((g) => g.spec.members.length === 0 && g.spec.next === null)
   const [group] = unbound
   if (group === undefined) return undefined
   const placement = place(scene, current, group)
@@ -123,7 +120,7 @@ function planUnbound(
     pending,
     ...soonest(refusedForPressure(placement) ? PRESSURE_RETRY_MS : undefined),
   }
-  const update = planUpdate(scene, current, settled)
+  const update = planUpdate(scene, current, living)
   if (update === undefined || update.pending !== undefined) return refused
   return { ...update, actions: [...refused.actions, ...update.actions], pending }
 }
