@@ -76,7 +76,9 @@ describe('a group that must leave', () => {
     await drain('mini-1')
     await cluster.clock.advance(120_000)
     expect(service.least()).toBe(2)
-    expect(drained('mini-1')?.message).toMatch(/it fits on no other node: .*mini-2: insufficient memory: needs .* bytes/)
+    expect(drained('mini-1')?.message).toMatch(
+      /it fits on no other node: .*mini-2: insufficient memory: needs .* bytes/,
+    )
     const { revision } = cluster.store.stats()
     await cluster.clock.advance(60_000)
     expect(cluster.store.stats().revision).toBe(revision)
