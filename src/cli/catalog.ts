@@ -20,6 +20,27 @@ export const catalog: readonly CatalogEntry[] = [
     async () => (await import('./write/delete.ts')).defineDelete,
   ),
   entry(
+    'scale',
+    'Change the number of replicas; nothing that runs is touched.',
+    async () => (await import('./change/scale.ts')).defineScale,
+  ),
+  entry(
+    'rollout',
+    'How a change goes on: status, history, undo, restart, pause, resume.',
+    async () => (await import('./change/rollout.ts')).defineRollout,
+  ),
+  entry('cordon', 'Place nothing new on a node.', async () => (await import('./change/cordon.ts')).defineCordon),
+  entry(
+    'uncordon',
+    'Let a node take groups again; ends a drain.',
+    async () => (await import('./change/cordon.ts')).defineUncordon,
+  ),
+  entry(
+    'drain',
+    'Move everything off a node, elsewhere first where it fits.',
+    async () => (await import('./change/drain.ts')).defineDrain,
+  ),
+  entry(
     'plan',
     'Would it fit, where, how fast, and why not otherwise. Nothing is written.',
     async () => (await import('./plan/plan.ts')).definePlan,

@@ -84,7 +84,7 @@ async function follow(example: string): Promise<void> {
   const wanted = otherEnds[example]
   expect(err, example).toMatch(wanted ?? harmless)
   expect(exitCode, example).toBe(wanted === undefined ? 0 : 1)
-  if (argv[1] === 'delete' || argv[1] === 'apply') await serve()
+  if (['apply', 'delete', 'uncordon'].includes(argv[1] ?? '')) await serve()
 }
 
 async function followBeside(argv: readonly string[]): Promise<void> {

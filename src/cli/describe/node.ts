@@ -1,7 +1,7 @@
 /** `mctl describe node`: what the Mac is, its memory term by term, and who has bound which part of it. */
 import { allocatableBytes, defaultGpuMemoryBytes, systemReserveBytes } from '../../api/hardware.ts'
 import type { MctlObject } from '../../api/meta.ts'
-import type { Node } from '../../api/node.ts'
+import type { Drain, Node } from '../../api/node.ts'
 import type { Shard } from '../../api/shard.ts'
 import type { ShardGroup } from '../../api/shardgroup.ts'
 import { formatBytes, parseBytes } from '../../lib/quantity.ts'
@@ -48,7 +48,7 @@ function machineOf({ spec, status }: Node): Block {
   const taints = spec.taints.map((t) => `${t.key}${t.value === undefined ? '' : `=${t.value}`}:${t.effect}`)
   const os = facts?.osVersion === undefined ? undefined : `OS ${facts.osVersion}`
   return fields([
-    ['Schedulable', spec.unschedulable ? 'no (cordoned)' : 'yes'],
+    ['Schedulable', spec.drain !== undefined ? drainText(spec.drain) : spec.unschedulable ? 'no (cordoned)' : 'yes'],
     ['Taints', taints.join(', ') || '<none>'],
     [
       'Chip',
@@ -59,6 +59,8 @@ function machineOf({ spec, status }: Node): Block {
     ['Address', status?.addresses?.map((a) => a.address).join(', ') || '<none>'],
   ])
 }
+
+const drainText = ({ force }: Drain): string => `no (being drained${force ? ' by force' : ''})`
 
 /** Every term of the sum that placement does with this node. */
 function memoryOf({ spec, status }: Node): Block {

@@ -1,0 +1,99 @@
+/** What scale, rollout, cordon and drain share: the objects that words or files name, dry runs, and their sentences. */
+import type { KindName } from '../../api/kinds.ts'
+import { kinds, qualifiedName } from '../../api/kinds.ts'
+import type { MctlObject } from '../../api/meta.ts'
+import type { ModelDeployment } from '../../api/modeldeployment.ts'
+import type { Client, ObjectRef, WriteReply } from '../../rpc/messages.ts'
+import type { Cli } from '../context.ts'
+import { CliError } from '../context.ts'
+import { readManifests } from '../files.ts'
+import { kindOf, refOf, refsOf } from '../targets.ts'
+
+export interface ObjectFlags {
+  readonly server?: string
+  readonly namespace?: string
+  readonly filename?: readonly string[]
+  readonly recursive?: boolean
+  readonly all?: boolean
+  readonly selector?: string
+  readonly dryRun?: string
+}
+
+/** The objects of a command: `TYPE NAME…`, `TYPE/NAME…`, or those in files. `verb` is the command's. */
+export async function objectsOf(
+  cli: Cli,
+  client: Client,
+  words: readonly string[],
+  verb: string,
+  flags: ObjectFlags,
+): Promise<readonly ObjectRef[]> {
+  if (flags.filename === undefined) return refsOf(client, words, verb, flags)
+  if (words.length > 0 || flags.all || flags.selector !== undefined)
+    throw new CliError('when files are given with -f, neither names nor --all nor a selector may be')
+  const located = await readManifests(cli, flags.filename, flags.recursive === true)
+  return located.map(({ manifest: { kind, metadata } }) =>
+    refOf(kindOf(kind), metadata.name, metadata.namespace ?? flags.namespace),
+  )
+}
+
+export type DryRun = 'none' | 'client' | 'server'
+
+export function dryRunOf({ dryRun = 'none' }: Pick<ObjectFlags, 'dryRun'>): DryRun {
+  if (dryRun === 'none' || dryRun === 'client' || dryRun === 'server') return dryRun
+  throw new CliError(`Invalid dry-run value (${dryRun}). Must be "none", "server", or "client".`)
+}
+
+const suffixes: Readonly<Record<DryRun, string>> = {
+  none: '',
+  client: ' (dry run)',
+  server: ' (server dry run)',
+}
+
+/** `modeldeployment.mctl.dev/x scaled` */
+export function say(cli: Cli, ref: ObjectRef, what: string, dryRun: DryRun = 'none'): void {
+  cli.terminal.out(`${qualifiedName(ref.kind, ref.name)} ${what}${suffixes[dryRun]}\n`)
+}
+
+/** A merge patch of the object that was read; nothing is sent in a client's dry run. */
+export async function change(
+  client: Client,
+  ref: ObjectRef,
+  object: MctlObject,
+  { patch, type = 'merge', dryRun, exact = false }: Change,
+): Promise<MctlObject> {
+  if (dryRun === 'client') return object
+  const { uid, resourceVersion } = object.metadata
+  const reply: WriteReply = await client.patch({
+    ref,
+    type,
+    patch,
+    options: { fieldManager: 'mctl', dryRun: dryRun === 'server' },
+    preconditions: exact ? { uid, resourceVersion } : { uid },
+  })
+  return reply.object
+}
+
+export interface Change {
+  readonly patch: unknown
+  readonly type?: 'merge' | 'json'
+  readonly dryRun: DryRun
+  /** Only if nobody has written the object since it was read. */
+  readonly exact?: boolean
+}
+
+/** OpError or CliError; `refusal` says what cannot be done with objects of other kinds. */
+export async function deploymentAt(
+  client: Client,
+  ref: ObjectRef,
+  refusal: (kind: KindName, name: string) => string,
+): Promise<ModelDeployment & MctlObject> {
+  if (ref.kind !== 'ModelDeployment') throw new CliError(refusal(ref.kind as KindName, ref.name))
+  const { object } = await client.get({ ref })
+  return object as ModelDeployment & MctlObject
+}
+
+/** `nodes "mini-1" restarting is not supported` */
+export const notSupported =
+  (doing: string) =>
+  (kind: KindName, name: string): string =>
+    `${kinds[kind].plural} "${name}" ${doing} is not supported`
