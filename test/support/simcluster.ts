@@ -195,7 +195,7 @@ export class SimCluster {
             memoryBytes,
             osVersion: '15.3',
             bootId: 'boot',
-            simulated: true,
+            ...(machine.pressure === undefined ? { simulated: true } : { pressure: machine.pressure }),
           }),
         probeEngines: () =>
           Promise.resolve({

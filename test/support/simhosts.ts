@@ -4,6 +4,7 @@
  * to crash, to hang and to be slow.
  */
 import type { Hosts, LocalShard, PreparedShard } from '../../agent/hosts.ts'
+import type { Pressure } from '../../agent/observe/facts.ts'
 import type { HostState } from '../../agent/shardhost/protocol.ts'
 import type { Shard, ShardExit } from '../../src/api/shard.ts'
 import type { Clock, Timer } from '../../src/lib/clock.ts'
@@ -55,6 +56,8 @@ interface Handle {
 
 export class SimMachine {
   readonly name: string
+  /** What its system says of memory; undefined: a laboratory machine, which says nothing. */
+  pressure: Pressure | undefined
   readonly #ring: SimRing
   readonly #handles = new Map<string, Handle>()
   readonly #listeners = new Set<(uid: string) => void>()
