@@ -162,6 +162,8 @@ function withDrift(scene: Scene, rendered: Rendered | undefined, plan: SyncPlan)
 }
 
 const HISTORY = 20
+/** After a wave: its objects have been looked at by their own controllers by then. */
+const LOOK_AGAIN_MS = 1000
 
 /** Applies the next wave that has something to do, when those before are healthy; with the last one goes what is not wanted. */
 function planAdvance(scene: Scene, verdict: Extract<Verdict, { kind: 'Advance' }>, base: SyncStatus): SyncPlan {
@@ -248,16 +250,14 @@ function nextWave(
     message: `wave ${wave}`,
   })
   const history = [attempt, ...(status.history ?? [])].slice(0, HISTORY)
-  const said = saying(
-    scene,
-    { ...status, operation, history, lastAttemptedRevision: rendered.revision },
-    {
-      status: 'Unknown',
-      reason: 'WaveProgressing',
-      message,
-    },
-  )
-  return { ...quiet(scene, said.status), writes, events: said.events, heals: new Map(), waitMs: 1000 }
+  const next = { ...status, operation, history, lastAttemptedRevision: rendered.revision }
+  const said = saying(scene, next, { status: 'Unknown', reason: 'WaveProgressing', message })
+  const event: SyncEvent = {
+    type: 'Normal',
+    reason: 'WaveApplied',
+    message: `${revisionText(rendered)}: wave ${wave} is applied: ${countsText(writes.map(changeOf))}`,
+  }
+  return { ...quiet(scene, said.status), writes, events: [event], heals: new Map(), waitMs: LOOK_AGAIN_MS }
 }
 
 function lastStep(
