@@ -3,6 +3,7 @@
  * the server's absence (shards serve on) and is itself outlived by its shards (the hosts live on). All that touches
  * time, disk, processes or the network comes in by a door, so that the simulator runs this very class.
  */
+import type { Peer } from '../src/api/peers.ts'
 import type { Clock, Random } from '../src/lib/clock.ts'
 import { AwakeTime } from '../src/lib/awake.ts'
 import { every } from '../src/lib/clock.ts'
@@ -45,6 +46,8 @@ export interface AgentOptions {
   readonly agentVersion: string
   /** Where this node's shards listen. Default 127.0.0.1. */
   readonly address?: string
+  /** Where other nodes get files of models; absent: nowhere. */
+  readonly modelsDoor?: { readonly address: string; readonly port: number }
   readonly labels?: Readonly<Record<string, string>>
 }
 
@@ -81,7 +84,7 @@ export class Agent {
   #settlingUntilMs = -Infinity
 
   constructor(doors: AgentDoors, options: AgentOptions) {
-    const { nodeName, agentVersion, address = '127.0.0.1', labels = {} } = options
+    const { nodeName, agentVersion, address = '127.0.0.1', modelsDoor, labels = {} } = options
     this.#doors = doors
     this.#options = options
     this.#awake = new AwakeTime(doors.clock, PASS_PERIOD_MS)
@@ -103,6 +106,7 @@ export class Agent {
       ...doors,
       agentVersion,
       address,
+      modelsDoor,
       ownEngines: () => this.#ownEngines(),
       session: () => this.#contact.session(),
       nowMs: () => this.#contact.nowMs(),
@@ -192,6 +196,11 @@ export class Agent {
     const loaded = alive.filter((l) => l.state?.phase === 'Ready')
     const loadedBytes = loaded.reduce((sum, l) => sum + (this.#wanted.get(l.shardUid)?.spec.memoryBytes ?? 0), 0)
     return { pids, loadedBytes }
+  }
+
+  /** Nodes that hold files of a model, or are to fetch them, as the server knows; none without a session. */
+  peersOf(model: { readonly source: string; readonly commit: string }): Promise<readonly Peer[]> {
+    return this.#contact.session()?.session.peersOf(model) ?? Promise.resolve([])
   }
 
   // ---- the pass

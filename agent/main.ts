@@ -19,9 +19,10 @@ import { Agent } from './agent.ts'
 import type { Credentials } from './credentials.ts'
 import { addressTowards, credentialsFile, joinCluster, keepFresh, readCredentials } from './credentials.ts'
 import type { HubOptions } from './fetch/hub.ts'
-import { checkEndpoint, hubGet } from './fetch/hub.ts'
+import type { FetchDoors } from './fetch/doors.ts'
+import { openDoor } from './fetch/door.ts'
+import { checkEndpoint, hubGet, peerGet } from './fetch/hub.ts'
 import { ModelFetcher } from './fetch/fetcher.ts'
-import { fetchedRoot } from './fetch/folder.ts'
 import { DiskShelf } from './models.ts'
 import { keepAwake } from './awake.ts'
 import type { EngineReport } from './nodestatus.ts'
@@ -91,12 +92,20 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
     const hostDoors = { dataDir, address, credentialsFile, portRange, bootId, runtimes, clock: systemClock, log }
     const shelf = new DiskShelf({
       modelsDir: options.modelsDir,
+      bootId,
       cacheFile: join(dataDir, 'digests.json'),
       shapeOf: shapeOfModel,
       clock: systemClock,
       log,
     })
-    const fetcher = options.hub === undefined ? undefined : fetcherOf(options, options.hub, shelf)
+    // What the fetcher asks for comes over the session of the agent, which has the fetcher.
+    const late: { agent?: Agent } = {}
+    const peersOf: FetchDoors['peersOf'] = (model) => late.agent?.peersOf(model) ?? Promise.resolve([])
+    const fetcher =
+      options.hub === undefined
+        ? undefined
+        : fetcherOf(options, { hub: options.hub, shelf, bootId, peersOf, credentialsFile })
+    const door = fetcher && (await openDoor({ ...options, address, credentialsFile, bootId, claims: fetcher.claims }))
     const hosts = openHosts(hostDoors)
     const agent = new Agent(
       {
@@ -115,9 +124,11 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
         nodeName: name,
         agentVersion: options.agentVersion,
         address,
+        ...(door === undefined ? {} : { modelsDoor: door }),
         ...(options.labels === undefined ? {} : { labels: options.labels }),
       },
     )
+    late.agent = agent
     listen(agent, options)
     const busy = () => hosts.list().some(({ state }) => state !== undefined && state.phase !== 'Exited')
     const awake = keepAwake({ platform: process.platform, clock: systemClock, signal: over.signal, busy })
@@ -125,6 +136,7 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
     const end = await agent.run()
     over.abort()
     await Promise.all([scanning, awake])
+    await door?.close()
     client.close()
     return end.kind === 'Stopped' ? 0 : 1
   } finally {
@@ -163,12 +175,26 @@ async function membership(options: RunAgentOptions, over: AbortSignal): Promise<
   return { client, address, credentialsFile: credentialsFile(dataDir) }
 }
 
-function fetcherOf({ modelsDir, log }: RunAgentOptions, hub: HubOptions, shelf: DiskShelf): ModelFetcher {
+interface FetchParts {
+  readonly hub: HubOptions
+  readonly shelf: DiskShelf
+  readonly bootId: string
+  readonly peersOf: FetchDoors['peersOf']
+  readonly credentialsFile: string | undefined
+}
+
+function fetcherOf(
+  { name, dataDir, modelsDir, log }: RunAgentOptions,
+  { hub, shelf, bootId, peersOf, credentialsFile }: FetchParts,
+): ModelFetcher {
   const endpoint = checkEndpoint(hub.endpoint)
   const fetcher = new ModelFetcher({
     get: hubGet({ ...hub, endpoint }),
     endpoint,
+    ...(peersOf === undefined ? {} : { peersOf }),
+    peers: { own: name, get: peerGet(credentialsFile === undefined ? undefined : () => credentialsOf(dataDir)) },
     modelsDir,
+    bootId,
     volume: machineDoors.volume,
     lock: (dir) => lockModel(modelsDir, dir),
     clock: systemClock,
@@ -185,9 +211,15 @@ function fetcherOf({ modelsDir, log }: RunAgentOptions, hub: HubOptions, shelf: 
   return fetcher
 }
 
+function credentialsOf(dataDir: string): Credentials {
+  const credentials = readCredentials(dataDir)
+  if (credentials === undefined) throw new OpError('Unauthorized', `${dataDir} holds no credentials of this node`)
+  return credentials
+}
+
 /** The lock is beside the models, for a model's folder holds nothing but its files. */
 function lockModel(modelsDir: string, dir: string): DirectoryLock | undefined {
-  const folder = join(fetchedRoot(modelsDir), '.locks', basename(dir))
+  const folder = join(modelsDir, 'hf', '.locks', basename(dir))
   mkdirSync(folder, { recursive: true })
   try {
     return lockDirectory(folder)

@@ -43,6 +43,8 @@ export interface DiskShelfOptions {
   readonly modelsDir: string
   /** Where digests are remembered; a file that may be lost at any time. */
   readonly cacheFile: string
+  /** Of the machine: what was fetched and not flushed to the disk in an earlier one is read again. */
+  readonly bootId: string
   /** The shape out of the headers (src/api/modelfiles); throws with a reason when they make no sense. */
   readonly shapeOf: (model: ModelFiles) => Promise<ModelShape>
   readonly clock: Clock
@@ -97,7 +99,7 @@ export class DiskShelf implements ModelShelf {
       if (signal?.aborted) return
       models.push(await this.#look(found, used, signal))
     }
-    models.push(...(await fetchedModels(this.#options.modelsDir)))
+    models.push(...(await fetchedModels(this.#options.modelsDir, this.#options.bootId)))
     if (signal?.aborted) return
     for (const key of this.#digests.keys()) if (!used.has(key)) this.#digests.delete(key)
     const changed = JSON.stringify(models) !== JSON.stringify(this.#models)

@@ -10,7 +10,7 @@ import type { Client } from '../src/rpc/messages.ts'
 import type { OpenSession } from './contact.ts'
 import type { Fetcher } from './fetch/fetcher.ts'
 import type { ModelShelf } from './models.ts'
-import type { EngineReport, NodeReport } from './nodestatus.ts'
+import type { EngineReport, NodeReport, NodeStatusInput } from './nodestatus.ts'
 import { nodePatch, nodeReport } from './nodestatus.ts'
 import type { MachineFacts, Observe, OwnEngines } from './observe/facts.ts'
 import type { PressureHistory } from './pressure.ts'
@@ -32,6 +32,7 @@ export interface NodeReporterDoors {
   readonly agentVersion: string
   /** Where this node's shards listen. */
   readonly address: string
+  readonly modelsDoor?: NodeStatusInput['modelsDoor']
   readonly ownEngines: () => OwnEngines
   readonly session: () => OpenSession | undefined
   readonly nowMs: () => number
@@ -173,7 +174,7 @@ export class NodeReporter {
   }
 
   #reportOf(facts: MachineFacts): NodeReport {
-    const { models, agentVersion, address, clock, nowMs } = this.#doors
+    const { models, agentVersion, address, modelsDoor, clock, nowMs } = this.#doors
     return nodeReport({
       memoryPressed: isPressed(this.#pressure, clock.monotonicMs()),
       facts,
@@ -182,6 +183,7 @@ export class NodeReporter {
       blockedFetch: this.#blocked,
       agentVersion,
       address,
+      modelsDoor,
       conditions: this.#conditions,
       nowMs: nowMs(),
     })

@@ -27,6 +27,8 @@ export interface NodeStatusInput {
   readonly agentVersion: string
   /** Where this node's shards listen. */
   readonly address: string
+  /** Where other nodes get files of models; absent: nowhere. */
+  readonly modelsDoor?: { readonly address: string; readonly port: number } | undefined
   /** Conditions that were reported before: their times stay while they do not flip. */
   readonly conditions: readonly Condition[]
   readonly nowMs: number
@@ -36,7 +38,7 @@ export type NodeReport = Pick<NodeStatus, 'nodeInfo' | 'capacity' | 'engines' | 
 
 /** The agent's part of Node.status: equal inputs give equal reports, so that only changes are written. */
 export function nodeReport(input: NodeStatusInput): NodeReport {
-  const { facts, engines, models, agentVersion, address } = input
+  const { facts, engines, models, agentVersion, address, modelsDoor } = input
   const gpuMemory = facts.gpuMemoryBytes
   return {
     nodeInfo: {
@@ -54,7 +56,12 @@ export function nodeReport(input: NodeStatusInput): NodeReport {
     },
     engines: engines.engines,
     ...(models === undefined ? {} : { models: models.map(modelReport) }),
-    addresses: [{ type: 'Internal', address }],
+    addresses: [
+      { type: 'Internal', address },
+      ...(modelsDoor === undefined
+        ? []
+        : [{ type: 'Models' as const, address: modelsDoor.address, port: modelsDoor.port }]),
+    ],
     conditions: setConditions(input.conditions, conditionsOf(input), input.nowMs),
   }
 }

@@ -2,6 +2,7 @@
  * One connection to the server, from Hello to its end: heartbeats up, log requests down, the list of own shards beside
  * it. The agent opens the next one; losing one is no reason to touch a shard.
  */
+import type { Peer } from '../src/api/peers.ts'
 import type { Clock } from '../src/lib/clock.ts'
 import { every } from '../src/lib/clock.ts'
 import { OpError, isOpError } from '../src/lib/errors.ts'
@@ -35,12 +36,15 @@ export interface SessionDoors {
 
 /** A silent server that used to send Ticks is gone after so many heartbeats. */
 const SILENT_HEARTBEATS = 4
+const PEERS_TIMEOUT_MS = 3_000
 
 export class Session {
   readonly #doors: SessionDoors
   readonly #outbox = new Outbox()
   readonly #over = new AbortController()
   readonly #toldShapes = new Set<string>()
+  readonly #asked = new Map<string, (peers: readonly Peer[]) => void>()
+  #asks = 0
   #welcome: Welcome | undefined
   #synced = false
   #failure: { readonly error: unknown } | undefined
@@ -71,6 +75,7 @@ export class Session {
     } finally {
       signal.removeEventListener('abort', close)
       relay.close()
+      for (const answer of this.#asked.values()) answer([])
       this.#outbox.close()
       this.#over.abort()
       await Promise.all(tasks)
@@ -94,6 +99,19 @@ export class Session {
       this.#toldShapes.add(key)
       void this.#outbox.send({ type: 'ModelShape', source, digest, shape })
     }
+  }
+
+  /** Nodes that hold files of a model, or are to fetch them; none when the server does not say in time. */
+  async peersOf({ source, commit }: { readonly source: string; readonly commit: string }): Promise<readonly Peer[]> {
+    if (this.#welcome === undefined || this.#over.signal.aborted) return []
+    const requestId = String((this.#asks += 1))
+    const answered = new Promise<readonly Peer[]>((resolve) => this.#asked.set(requestId, resolve))
+    const timer = this.#doors.clock.after(PEERS_TIMEOUT_MS, () => this.#asked.get(requestId)?.([]))
+    void this.#outbox.send({ type: 'PeersAsked', requestId, source, commit })
+    const peers = await answered
+    timer.cancel()
+    this.#asked.delete(requestId)
+    return peers
   }
 
   async #read(stream: AsyncIterable<ServerMessage>, hello: Hello, relay: LogRelay, tasks: Promise<void>[]) {
@@ -120,6 +138,9 @@ export class Session {
           break
         case 'LogsStop':
           relay.stop(message.requestId)
+          break
+        case 'Peers':
+          this.#asked.get(message.requestId)?.(message.peers)
           break
       }
       if (this.#over.signal.aborted) return

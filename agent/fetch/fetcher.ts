@@ -2,19 +2,23 @@
  * Brings a model's files here, whole and verified, whatever breaks. One job per shard that wants a model; jobs of one
  * folder come one after the other, also those of other agents of this machine.
  */
-import { join } from 'node:path'
 import type { ModelFile } from '../../src/api/model.ts'
 import type { Shard } from '../../src/api/shard.ts'
 import { sleep } from '../../src/lib/clock.ts'
 import { isOpError, messageOf } from '../../src/lib/errors.ts'
+import { Claims } from './claims.ts'
 import type { FetchDoors } from './doors.ts'
-import { DiskFull, FetchFailure } from './doors.ts'
+import { FetchFailure } from './doors.ts'
+import type { Origin } from './download.ts'
 import { download } from './download.ts'
-import { ModelFolder, fetchedRoot, folderOf } from './folder.ts'
+import { ModelFolder, folderOf, isFetched } from './folder.ts'
 import type { WantedModel } from './needed.ts'
 import { INDEX, checkWanted, neededFiles, smallFiles, totalBytes, wantedModel } from './needed.ts'
+import { diskFullOf } from './part.ts'
+import { PeerView, Rates } from './peers.ts'
 import type { RoomDoors } from './room.ts'
 import { makeRoom, touch } from './room.ts'
+import { Sourcing } from './sourcing.ts'
 import { markUsed, unmarkUsed } from './uses.ts'
 
 export interface FetchProgress {
@@ -57,12 +61,27 @@ interface Job {
   readonly bytes: Map<string, number>
   state: FetchState
   toldBytes: number
+  /** Files on their way to the disk itself. */
+  settling: Promise<void>[]
   ended: Promise<void>
 }
 
+interface FileTask {
+  readonly file: ModelFile
+  /** Of the first request. */
+  readonly origin: Origin
+  readonly sourcing: Sourcing
+  readonly signal: AbortSignal
+  readonly progress: () => void
+}
+
 export class ModelFetcher implements Fetcher {
+  /** What is being fetched, for the models door. */
+  readonly claims = new Claims()
   readonly #doors: FetchDoors
   readonly #room: RoomDoors
+  readonly #rates = new Rates()
+  readonly #bench = new Map<string, number>()
   readonly #jobs = new Map<string, Job>()
   readonly #listeners = new Set<() => void>()
   /** The last job of each folder. */
@@ -97,6 +116,7 @@ export class ModelFetcher implements Fetcher {
       bytes: new Map(),
       state: { kind: 'Fetching' },
       toldBytes: 0,
+      settling: [],
       ended: Promise.resolve(),
     }
     this.#jobs.set(uid, job)
@@ -107,7 +127,7 @@ export class ModelFetcher implements Fetcher {
   }
 
   keepOnly(isWanted: (shardUid: string) => boolean, usedDirs: readonly string[]): void {
-    this.#usedDirs = usedDirs.filter((dir) => dir.startsWith(join(fetchedRoot(this.#doors.modelsDir), '/')))
+    this.#usedDirs = usedDirs.filter((dir) => isFetched(this.#doors.modelsDir, dir))
     for (const [uid, job] of this.#jobs) {
       if (isWanted(uid)) continue
       job.control.abort()
@@ -154,9 +174,10 @@ export class ModelFetcher implements Fetcher {
     try {
       job.control.signal.throwIfAborted()
       checkWanted(job.model)
-      await this.#untilFetched(job)
-      log.info('model is here', { ...facts, dir: job.dir })
-      this.#become(job, { kind: 'Done', dir: job.dir })
+      await this.#untilFetched(job, () => {
+        log.info('model is here', { ...facts, dir: job.dir })
+        this.#become(job, { kind: 'Done', dir: job.dir })
+      })
     } catch (error) {
       if (job.control.signal.aborted) return
       const known = error instanceof FetchFailure || isOpError(error)
@@ -167,19 +188,25 @@ export class ModelFetcher implements Fetcher {
     }
   }
 
-  /** Without room it waits; what is there stays and is gone on with. */
-  async #untilFetched(job: Job): Promise<void> {
+  /**
+   * Without room it waits; what is there stays and is gone on with. Done when every file is verified; the folder is
+   * given free when they are on the disk itself, too.
+   */
+  async #untilFetched(job: Job, onDone: () => void): Promise<void> {
     const { signal } = job.control
     const { clock } = this.#doors
     for (;;) {
       const lock = this.#doors.lock(job.dir)
       if (lock !== undefined)
         try {
-          return await this.#fetchModel(job)
+          await this.#fetchModel(job)
+          return onDone()
         } catch (error) {
-          if (!(error instanceof DiskFull) || signal.aborted) throw error
-          this.#becomeFull(job, error.message)
+          const full = diskFullOf(error)
+          if (full === undefined || signal.aborted) throw error
+          this.#becomeFull(job, full.message)
         } finally {
+          await Promise.all(job.settling.splice(0))
           lock.release()
         }
       await sleep(clock, lock === undefined ? LOCK_POLL_MS : ROOM_POLL_MS, signal)
@@ -195,7 +222,7 @@ export class ModelFetcher implements Fetcher {
 
   async #fetchModel(job: Job): Promise<void> {
     const { model } = job
-    const folder = await ModelFolder.open(this.#doors.modelsDir, model)
+    const folder = await ModelFolder.open(this.#doors.modelsDir, model, this.#doors.bootId)
     await markUsed(folder.dir)
     // How much the rank needs is known only when the index is here.
     await this.#fetchFiles(job, folder, smallFiles(model.files), () => {})
@@ -224,12 +251,12 @@ export class ModelFetcher implements Fetcher {
     const signal = AbortSignal.any([job.control.signal, failed.signal])
     const progress = () => onProgress(here(), total)
     progress()
-    const queue = [...missing]
+    const sourcing = this.#sourcing(job, missing, signal)
     const lane = async () => {
-      for (let file = queue.shift(); file !== undefined; file = queue.shift())
-        await this.#fetchFile(job, folder, file, signal, progress)
+      for (let next = await sourcing.next(); next !== undefined; next = await sourcing.next())
+        await this.#fetchFile(job, folder, { ...next, sourcing, signal, progress })
     }
-    const lanes = Array.from({ length: FILES_AT_ONCE }, () =>
+    const lanes = Array.from({ length: Math.min(FILES_AT_ONCE, missing.length) }, () =>
       lane().catch((error: unknown) => {
         failed.abort(error)
         throw error
@@ -260,19 +287,47 @@ export class ModelFetcher implements Fetcher {
     return false
   }
 
-  async #fetchFile(job: Job, folder: ModelFolder, file: ModelFile, signal: AbortSignal, progress: () => void) {
-    await download(this.#doors, {
-      model: job.model,
-      file,
-      dir: folder.dir,
-      signal,
-      onBytes: (bytes) => {
-        job.bytes.set(file.name, bytes)
-        progress()
-      },
-      checkRoom: () => makeRoom(this.#room, 0),
+  #sourcing(job: Job, files: readonly ModelFile[], signal: AbortSignal): Sourcing {
+    const view = new PeerView(this.#doors, job.model, this.#bench)
+    const deps = { doors: this.#doors, claims: this.claims, rates: this.#rates, view }
+    return new Sourcing(deps, job.model, job.dir, files, signal)
+  }
+
+  async #fetchFile(job: Job, folder: ModelFolder, { file, origin, sourcing, signal, progress }: FileTask) {
+    const sha256 = file.sha256 ?? ''
+    let first: Origin | undefined = origin
+    try {
+      const found = await download(this.#doors, {
+        model: job.model,
+        file,
+        dir: folder.dir,
+        signal,
+        origin: async (peers) => {
+          const decided = first ?? (await sourcing.again(file, peers))
+          first = undefined
+          return decided
+        },
+        onBytes: (bytes) => {
+          job.bytes.set(file.name, bytes)
+          progress()
+        },
+        onWritten: (bytes) => this.claims.change(sha256, { bytes }),
+        checkRoom: () => makeRoom(this.#room, 0),
+      })
+      await folder.seal(file, found)
+    } finally {
+      this.claims.end(sha256)
+    }
+    this.#settle(job, folder, file)
+  }
+
+  /** To the disk itself, beside everything else: what runs reads it from memory. */
+  #settle(job: Job, folder: ModelFolder, file: ModelFile): void {
+    const settling = folder.settle(file).catch((error: unknown) => {
+      const facts = { source: job.model.source, file: file.name, error: messageOf(error) }
+      this.#doors.log.warn('file of a model is not flushed to the disk', facts)
     })
-    await folder.seal(file)
+    job.settling.push(settling)
   }
 
   #progress(job: Job, doneBytes: number, total: number): void {

@@ -7,7 +7,7 @@ import { basename, join } from 'node:path'
 import { formatBytes } from '../../src/lib/quantity.ts'
 import type { FetchDoors, Volume } from './doors.ts'
 import { DiskFull } from './doors.ts'
-import { RECORD, fetchedFolders, fetchedRoot } from './folder.ts'
+import { RECORD, fetchedFolders } from './folder.ts'
 import { isUsedByOthers } from './uses.ts'
 
 const KEEP_SHARE = 0.1
@@ -27,9 +27,8 @@ export interface RoomDoors extends Pick<FetchDoors, 'modelsDir' | 'volume' | 'lo
 
 /** Makes room for `neededBytes` more; DiskFull with the figures when that cannot be done now. */
 export async function makeRoom(doors: RoomDoors, neededBytes: number): Promise<void> {
-  const root = fetchedRoot(doors.modelsDir)
   for (;;) {
-    const volume = await doors.volume(root)
+    const volume = await doors.volume(doors.modelsDir)
     if (volume === undefined || missingBytes(volume, neededBytes) === 0) return
     if (!(await pruneOldest(doors)))
       throw new DiskFull(

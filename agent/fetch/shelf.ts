@@ -5,10 +5,10 @@ import type { LocalModel } from '../models.ts'
 import type { FolderRecord } from './folder.ts'
 import { fetchedFolders, fileState, readRecord } from './folder.ts'
 
-export async function fetchedModels(modelsDir: string): Promise<readonly LocalModel[]> {
+export async function fetchedModels(modelsDir: string, bootId: string): Promise<readonly LocalModel[]> {
   const models: LocalModel[] = []
   for (const dir of await fetchedFolders(modelsDir)) {
-    const record = await readRecord(dir)
+    const record = await readRecord(dir, bootId)
     if (record !== undefined) models.push(await fetchedModel(dir, record))
   }
   return models

@@ -7,7 +7,8 @@
 import { Agent, request } from 'node:http'
 import type { ClientRequest, IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { doorServer } from './doorserver.ts'
+import { GATEWAYS } from '../../src/api/trust.ts'
+import { doorServer } from '../doorserver.ts'
 
 export const SHARD_HEADER = 'mctl-shard'
 
@@ -50,7 +51,7 @@ export class Door {
 
   constructor(options: DoorOptions) {
     this.#options = options
-    this.#server = doorServer(options.credentialsFile, (incoming, reply) => this.#onRequest(incoming, reply))
+    this.#server = doorServer(options.credentialsFile, GATEWAYS, (incoming, reply) => this.#onRequest(incoming, reply))
     this.#server.keepAliveTimeout = KEEP_ALIVE_MS
     this.#server.requestTimeout = 0
   }

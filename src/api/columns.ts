@@ -33,7 +33,7 @@ export interface Related {
   readonly shardsOnNode?: (node: string) => number
   /** Nodes that the deployment's groups are bound to, each once. */
   readonly nodesOfDeployment?: (namespace: string, deployment: string) => readonly string[]
-  /** Where files of the source lie; a copy that is not whole says so: `mini-2(Fetching)`. */
+  /** Where files of the source lie, and how many bytes; a copy that is not whole says so: `mini-2(Fetching):1.2Gi`. */
   readonly nodesOfSource?: (source: string) => readonly string[]
 }
 

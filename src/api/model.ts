@@ -56,8 +56,10 @@ export interface ModelFile {
   /** Relative to the model's folder. */
   readonly name: string
   readonly sizeBytes: number
-  /** 64 hex digits, of the content. */
-  readonly sha256: string
+  /** 64 hex digits, of the content. Absent only where the source tells none: a server of an https:// file. */
+  readonly sha256?: string
+  /** Then the server's own word for its content: ETag, or else Last-Modified; '' when it says neither. */
+  readonly etag?: string
 }
 
 export interface ModelStatus {

@@ -69,7 +69,8 @@ export interface NodeModel {
 }
 
 export interface NodeAddress {
-  readonly type: 'Internal'
+  /** Models: the door at which other nodes get files of models. */
+  readonly type: 'Internal' | 'Models'
   readonly address: string
   readonly port?: number
 }

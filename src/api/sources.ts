@@ -3,7 +3,13 @@
 export type Source =
   | { readonly form: 'HuggingFace'; readonly repository: string }
   | { readonly form: 'File'; readonly name: string }
-  | { readonly form: 'Url'; readonly url: string }
+  | {
+      readonly form: 'Url'
+      /** Without a fragment. */
+      readonly url: string
+      /** What its content must be: `#sha256=…` behind the address. */
+      readonly sha256?: string
+    }
 
 const huggingFaceName = /^[A-Za-z0-9][-A-Za-z0-9._]{0,95}\/[A-Za-z0-9][-A-Za-z0-9._]{0,95}$/
 const fileName = /^[A-Za-z0-9][-A-Za-z0-9._+@]{0,254}$/
@@ -41,5 +47,9 @@ function parseUrl(text: string): ReturnType<typeof parseSource> {
     return { form: 'Invalid', fault: 'must not carry a user name or password: manifests are no place for secrets' }
   if (!url.pathname.endsWith('.gguf'))
     return { form: 'Invalid', fault: 'must end in .gguf: https:// sources are one GGUF file' }
-  return { form: 'Url', url: text }
+  const [, sha256] = /^#sha256=([0-9a-f]{64})$/.exec(url.hash) ?? []
+  if (url.hash !== '' && sha256 === undefined)
+    return { form: 'Invalid', fault: 'may end in #sha256= and 64 hexadecimal digits, and in no other fragment' }
+  url.hash = ''
+  return { form: 'Url', url: url.href, ...(sha256 === undefined ? {} : { sha256 }) }
 }

@@ -12,6 +12,7 @@ import { sourceOfModel, sourceOfRef, keyOfSource } from '../controllers/modelpla
 import type { HubSource } from '../controllers/modelplan.ts'
 import { systemModelName } from '../api/modelname.ts'
 import type { ModelHub } from '../api/modelhub.ts'
+import { readSource } from '../api/modelhub.ts'
 import { setConditions } from '../api/conditions.ts'
 import { systemClock } from '../lib/clock.ts'
 import { messageOf, OpError } from '../lib/errors.ts'
@@ -75,7 +76,7 @@ async function readUnknown(
 }
 
 /** A source that cannot be read makes a Model that says why, so that the other deployments get their plans. */
-async function readOne(hub: ModelHub, { source, repository, revision }: HubSource): Promise<Model> {
+async function readOne(hub: ModelHub, { source, revision }: HubSource): Promise<Model> {
   const nowMs = systemClock.nowMs()
   const model = {
     apiVersion: API_VERSION,
@@ -87,14 +88,11 @@ async function readOne(hub: ModelHub, { source, repository, revision }: HubSourc
       generation: 1,
       creationTimestamp: timestamp(nowMs),
     },
-    spec: { source, revision },
+    spec: { source, ...(revision === '' ? {} : { revision }) },
   } as const
   try {
-    const { shape, digest, resolvedRevision, files } = await hub.read(
-      repository,
-      revision,
-      AbortSignal.timeout(READ_DEADLINE_MS),
-    )
+    const deadline = AbortSignal.timeout(READ_DEADLINE_MS)
+    const { shape, digest, resolvedRevision, files } = await readSource(hub, source, revision, deadline)
     return { ...model, status: { shape, digest, resolvedRevision, files } }
   } catch (error) {
     const update = { type: 'Resolved', status: 'False', reason: 'NotRead', message: messageOf(error) } as const

@@ -1,11 +1,12 @@
 /**
- * The loop of sources on the hub: whoever names an `hf://` model gets it pinned to a commit and read by its headers,
+ * The loop of sources on the hub: whoever names an `hf://` model (or an https:// file) gets it pinned to a commit and read by its headers,
  * once per source and revision in the cluster. Reading takes seconds and more, so it happens beside the transactions:
  * a pass starts it, and its end wakes the key again. Failures are told on the Model and tried again with backoff.
  */
 import type { Model } from '../api/model.ts'
 import type { ModelDeployment } from '../api/modeldeployment.ts'
 import type { ModelHub } from '../api/modelhub.ts'
+import { readSource } from '../api/modelhub.ts'
 import type { BackoffPolicy } from '../lib/backoff.ts'
 import { backoffMs } from '../lib/backoff.ts'
 import { isOpError, messageOf, OpError } from '../lib/errors.ts'
@@ -123,12 +124,12 @@ class Readings {
   }
 
   async #read(key: string): Promise<void> {
-    const { repository, revision, source } = sourceOfKey(key)
+    const { revision, source } = sourceOfKey(key)
     const { log } = this.#doors
     this.#running.add(key)
     this.#waiting.delete(key)
     try {
-      const model = await this.#hub.read(repository, revision, this.#stop.signal)
+      const model = await readSource(this.#hub, source, revision, this.#stop.signal)
       this.#answers.set(key, { kind: 'Read', model })
       log.info('model read from the hub', { source, modelRevision: revision, commit: model.resolvedRevision })
     } catch (error) {

@@ -15,10 +15,11 @@ import type { OpCode } from '../lib/errors.ts'
 import type { StoreAction } from '../planner/actions.ts'
 import { event, isBeingDeleted, setStatus } from '../planner/actions.ts'
 
+/** A source that the server reads by its headers. */
 export interface HubSource {
+  /** `hf://org/name`, or `https://…` of a GGUF file. */
   readonly source: string
-  /** `org/name` */
-  readonly repository: string
+  /** '' where there are none. */
   readonly revision: string
 }
 
@@ -44,19 +45,19 @@ export interface SourcePlan {
 
 export function sourceOfRef({ source, revision }: Pick<ModelRef, 'source' | 'revision'>): HubSource | undefined {
   const parsed = source === undefined ? undefined : parseSource(source)
-  if (source === undefined || parsed?.form !== 'HuggingFace') return undefined
-  return { source, repository: parsed.repository, revision: revision ?? DEFAULT_REVISION }
+  if (source === undefined) return undefined
+  if (parsed?.form === 'Url') return { source, revision: '' }
+  return parsed?.form === 'HuggingFace' ? { source, revision: revision ?? DEFAULT_REVISION } : undefined
 }
 
 export const sourceOfModel = ({ spec }: Model): HubSource | undefined => sourceOfRef(spec)
 
 export const keyOfSource = ({ source, revision }: HubSource): string => `${source}@${revision}`
 
-/** Neither a repository nor a revision can hold an @. */
+/** No revision can hold an @. */
 export function sourceOfKey(key: string): HubSource {
   const at = key.lastIndexOf('@')
-  const source = key.slice(0, at)
-  return { source, repository: source.slice('hf://'.length), revision: key.slice(at + 1) }
+  return { source: key.slice(0, at), revision: key.slice(at + 1) }
 }
 
 export function planSource(scene: SourceScene): SourcePlan {
@@ -125,7 +126,7 @@ const systemModel = ({ source, revision }: HubSource): Manifest => ({
   apiVersion: API_VERSION,
   kind: 'Model',
   metadata: { name: systemModelName(source, revision) },
-  spec: { source, revision },
+  spec: { source, ...(revision === '' ? {} : { revision }) },
 })
 
 type Said = Pick<ConditionUpdate, 'status' | 'reason' | 'message'>
@@ -133,7 +134,7 @@ type Said = Pick<ConditionUpdate, 'status' | 'reason' | 'message'>
 const reading = ({ source, revision }: HubSource): Said => ({
   status: 'Unknown',
   reason: 'Reading',
-  message: `reading ${source} at ${revision} from the hub`,
+  message: revision === '' ? `reading the header of ${source}` : `reading ${source} at ${revision} from the hub`,
 })
 
 /** The condition, where it says something new; a failure is an event as well. */
@@ -163,7 +164,8 @@ function resolved(model: Model, { shape, digest, resolvedRevision, files }: HubM
     return say(model, { status: 'False', reason: 'ModelInvalid', message }, nowMs)
   }
   const bytes = files.reduce((sum, file) => sum + file.sizeBytes, 0)
-  const message = `commit ${resolvedRevision}: ${files.length} files, ${bytes} bytes`
+  const counted = `${files.length} ${files.length === 1 ? 'file' : 'files'}, ${bytes} bytes`
+  const message = sourceOfModel(model)?.revision === '' ? counted : `commit ${resolvedRevision}: ${counted}`
   return say(model, { status: 'True', reason: RESOLVED, message }, nowMs, status)
 }
 

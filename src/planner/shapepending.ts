@@ -2,6 +2,7 @@
 import { findCondition } from '../api/conditions.ts'
 import type { Model } from '../api/model.ts'
 import type { ModelRef } from '../api/modeldeployment.ts'
+import { isOfRef } from '../api/modelhub.ts'
 
 /** For `Scheduled=Unknown ModelShapePending`: the reason of the Model that the reference means, when it tells one. */
 export function shapePendingMessage(models: readonly Model[], ref: ModelRef): string {
@@ -14,11 +15,7 @@ export function shapePendingMessage(models: readonly Model[], ref: ModelRef): st
 
 /** The reason that a Model of the reference tells; undefined: none does. */
 export function whyNoShape(models: readonly Model[], ref: ModelRef): string | undefined {
-  const meant = models.filter((m) => (ref.name === undefined ? isMeant(m, ref) : m.metadata.name === ref.name))
+  const meant = models.filter((m) => (ref.name === undefined ? isOfRef(m.spec, ref) : m.metadata.name === ref.name))
   const told = meant.flatMap((m) => findCondition(m.status?.conditions, 'Resolved') ?? [])
   return told.find(({ status }) => status !== 'True')?.message
 }
-
-const isMeant = ({ spec }: Model, ref: ModelRef): boolean =>
-  spec.source === ref.source &&
-  (spec.revision === undefined || ref.revision === undefined || spec.revision === ref.revision)

@@ -6,6 +6,7 @@
 import type { Manifest, MctlObject } from '../api/meta.ts'
 import type { KindName } from '../api/kinds.ts'
 import type { ModelShape } from '../api/model.ts'
+import type { Peer } from '../api/peers.ts'
 import type { Role } from '../api/trust.ts'
 import type { OpCode } from '../lib/errors.ts'
 
@@ -190,6 +191,8 @@ export type AgentMessage =
       readonly requestId: string
       readonly error?: { readonly code: OpCode; readonly message: string }
     }
+  /** Which nodes hold files of a model at this commit, or are to fetch them? */
+  | { readonly type: 'PeersAsked'; readonly requestId: string; readonly source: string; readonly commit: string }
 
 /** Server → agent. */
 export type ServerMessage =
@@ -215,6 +218,7 @@ export type ServerMessage =
       readonly previous: boolean
     }
   | { readonly type: 'LogsStop'; readonly requestId: string }
+  | { readonly type: 'Peers'; readonly requestId: string; readonly peers: readonly Peer[] }
 
 /** Who calls, as `identityOf(call)` of the transport found out: never taken from a message. */
 export interface Identity {

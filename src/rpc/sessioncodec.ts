@@ -2,6 +2,7 @@
 import type { OpCode } from '../lib/errors.ts'
 import { opCodes } from '../lib/errors.ts'
 import type { ModelShape } from '../api/model.ts'
+import type { Peer } from '../api/peers.ts'
 import type { AgentMessage, ServerMessage } from './messages.ts'
 import type { Codec } from './codec.ts'
 import { defined } from './fields.ts'
@@ -16,12 +17,14 @@ interface AgentWire {
   modelShape?: { source?: string; digest?: string; shape?: Uint8Array }
   logChunk?: Partial<Body<AgentMessage, 'LogChunk'>>
   logEnd?: { requestId?: string; errorCode?: string; errorMessage?: string }
+  peersAsked?: Partial<Body<AgentMessage, 'PeersAsked'>>
 }
 interface ServerWire {
   welcome?: Partial<Body<ServerMessage, 'Welcome'>>
   tick?: Partial<Body<ServerMessage, 'Tick'>>
   logsStart?: Partial<Body<ServerMessage, 'LogsStart'>>
   logsStop?: Partial<Body<ServerMessage, 'LogsStop'>>
+  peers?: { requestId?: string; peers?: readonly Partial<Peer>[] }
 }
 
 export const agentMessageCodec: Codec<AgentMessage | undefined> = {
@@ -53,10 +56,15 @@ function encodeAgent(message: AgentMessage): AgentWire {
       const { requestId, error } = message
       return { logEnd: { requestId, ...(error && { errorCode: error.code, errorMessage: error.message }) } }
     }
+    case 'PeersAsked': {
+      const { requestId, source, commit } = message
+      return { peersAsked: { requestId, source, commit } }
+    }
   }
 }
 
-function decodeAgent({ hello, heartbeat, synced, modelShape, logChunk, logEnd }: AgentWire): AgentMessage | undefined {
+function decodeAgent(wire: AgentWire): AgentMessage | undefined {
+  const { hello, heartbeat, synced, modelShape, logChunk, logEnd, peersAsked } = wire
   if (hello !== undefined) {
     const { nodeName = '', bootId = '', agentVersion = '', clusterUid = '', labels = {}, agentId } = hello
     return { type: 'Hello', nodeName, bootId, agentVersion, clusterUid, labels, ...defined({ agentId }) }
@@ -78,6 +86,10 @@ function decodeAgent({ hello, heartbeat, synced, modelShape, logChunk, logEnd }:
   }
   if (logChunk !== undefined)
     return { type: 'LogChunk', requestId: logChunk.requestId ?? '', text: logChunk.text ?? '' }
+  if (peersAsked !== undefined) {
+    const { requestId = '', source = '', commit = '' } = peersAsked
+    return { type: 'PeersAsked', requestId, source, commit }
+  }
   if (logEnd === undefined) return undefined
   const { requestId = '', errorCode, errorMessage = '' } = logEnd
   if (errorCode === undefined) return { type: 'LogEnd', requestId }
@@ -107,10 +119,14 @@ function encodeServer(message: ServerMessage): ServerWire {
     }
     case 'LogsStop':
       return { logsStop: { requestId: message.requestId } }
+    case 'Peers': {
+      const { requestId, peers } = message
+      return { peers: { requestId, peers } }
+    }
   }
 }
 
-function decodeServer({ welcome, tick, logsStart, logsStop }: ServerWire): ServerMessage | undefined {
+function decodeServer({ welcome, tick, logsStart, logsStop, peers }: ServerWire): ServerMessage | undefined {
   if (welcome !== undefined) {
     const { nodeUid = '', clusterUid = '', incarnation = '', serverTimeMs = 0, heartbeatMs = 0 } = welcome
     return { type: 'Welcome', nodeUid, clusterUid, incarnation, serverTimeMs, heartbeatMs }
@@ -127,5 +143,14 @@ function decodeServer({ welcome, tick, logsStart, logsStop }: ServerWire): Serve
       ...defined({ tail, namespace, shardName }),
     }
   }
+  if (peers !== undefined)
+    return { type: 'Peers', requestId: peers.requestId ?? '', peers: (peers.peers ?? []).map(decodePeer) }
   return logsStop === undefined ? undefined : { type: 'LogsStop', requestId: logsStop.requestId ?? '' }
 }
+
+const decodePeer = ({ node = '', address = '', port = 0, bytesPerSecond }: Partial<Peer>): Peer => ({
+  node,
+  address,
+  port,
+  ...defined({ bytesPerSecond }),
+})

@@ -16,6 +16,7 @@ import { createObject } from '../store/objects.ts'
 import type { Store } from '../store/store.ts'
 import { audited } from './audit.ts'
 import { LogRelay } from './logrelay.ts'
+import { modelPeers } from './modelpeers.ts'
 import type { ReportedShape } from './modelshape.ts'
 import { recordShape } from './modelshape.ts'
 import type { Hello } from './session.ts'
@@ -240,6 +241,12 @@ class NodeSessionTable implements Sessions {
         return this.#onLogChunk(session, message.requestId, message.text)
       case 'LogEnd':
         return this.#onLogEnd(session, message.requestId, message.error)
+      case 'PeersAsked':
+        return session.send({
+          type: 'Peers',
+          requestId: message.requestId,
+          peers: modelPeers(this.#doors.store.snapshot(), session.node, message),
+        })
       default:
         return unreachable(message)
     }

@@ -3,6 +3,7 @@ import type { Related } from '../api/columns.ts'
 import { rowOf } from '../api/columns.ts'
 import type { AnyObject } from '../api/objects.ts'
 import type { MctlObject } from '../api/meta.ts'
+import { formatBytes } from '../lib/quantity.ts'
 import type { TableRow } from '../rpc/messages.ts'
 import type { Snapshot } from '../store/store.ts'
 
@@ -32,8 +33,9 @@ function countShards(snapshot: Snapshot): ReadonlyMap<string, number> {
 function nodesBySource(snapshot: Snapshot): ReadonlyMap<string, readonly string[]> {
   const nodes = new Map<string, readonly string[]>()
   for (const { metadata, status } of snapshot.list('Node'))
-    for (const { source, state } of status?.models ?? []) {
-      const word = state === 'Present' ? metadata.name : `${metadata.name}(${state})`
+    for (const { source, state, sizeBytes } of status?.models ?? []) {
+      const size = sizeBytes === undefined ? '' : `:${formatBytes(sizeBytes)}`
+      const word = `${metadata.name}${state === 'Present' ? '' : `(${state})`}${size}`
       nodes.set(source, [...new Set([...(nodes.get(source) ?? []), word])].sort())
     }
   return nodes

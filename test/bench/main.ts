@@ -3,6 +3,7 @@ import { rmSync } from 'node:fs'
 import { tempDir } from '../support/processes.ts'
 import { benchFetch } from './fetch.ts'
 import { benchGateway } from './gateway.ts'
+import { benchHeaders } from './headers.ts'
 import { load, machineRows } from './machine.ts'
 import { benchPlan } from './plan.ts'
 import { printRows } from './stats.ts'
@@ -13,7 +14,7 @@ try {
   console.error('measuring plans, writes, the gateway and fetching; about two minutes…')
   const machine = machineRows(dir, load())
   const control = [...benchPlan(), ...(await benchWrites(dir))]
-  const serving = [...(await benchGateway()), ...(await benchFetch(dir))]
+  const serving = [...(await benchGateway()), ...(await benchHeaders()), ...(await benchFetch(dir))]
   printRows([...machine, ...control, ...serving])
 } finally {
   rmSync(dir, { recursive: true, force: true })

@@ -13,6 +13,7 @@ export interface Asked {
   readonly from: number
   sentBytes: number
   readonly authorization: string | undefined
+  readonly ifRange?: string | undefined
 }
 
 /** What becomes of one request; `send` writes bytes of the file from the asked one on. */
@@ -79,6 +80,8 @@ export class FileHub {
   readonly asked: Asked[] = []
   readonly faults = new Map<string, Fault[]>()
   readonly files = new Map<string, Buffer>()
+  /** ETag of every file. */
+  etag: string | undefined
   /** Serves no ranges at all. */
   rangeless = false
   readonly #server: Server
@@ -101,7 +104,6 @@ export class FileHub {
   model(stage?: readonly [number, number]): WantedModel {
     return {
       source: 'hf://demo/tiny',
-      repository: 'demo/tiny',
       commit: COMMIT,
       digest: 'sha256:d',
       files: this.list(),
@@ -134,7 +136,9 @@ export class FileHub {
     const content = this.files.get(file)
     if (content === undefined) return void response.writeHead(404).end()
     const from = this.rangeless ? 0 : Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0)
-    const asked: Asked = { file, from, sentBytes: 0, authorization: request.headers.authorization }
+    const { authorization } = request.headers
+    const ifRange = request.headers['if-range']?.toString()
+    const asked: Asked = { file, from, sentBytes: 0, authorization, ...(ifRange === undefined ? {} : { ifRange }) }
     this.asked.push(asked)
     const send = (bytes?: number) => {
       const body = content.subarray(from, bytes === undefined ? undefined : from + bytes)
@@ -144,6 +148,7 @@ export class FileHub {
     const fault = this.faults.get(file)?.shift()
     if (fault !== undefined) return fault(response, send, from)
     const body = send()
+    if (this.etag !== undefined) response.setHeader('etag', this.etag)
     const range = `bytes ${from}-${content.length - 1}/${content.length}`
     response.writeHead(from > 0 ? 206 : 200, {
       'content-length': body.length,

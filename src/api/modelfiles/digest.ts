@@ -19,10 +19,10 @@ export function neededFiles(names: readonly string[], weights: readonly string[]
     .sort((a, b) => (a < b ? -1 : 1))
 }
 
-/** sha256 over names, sizes and contents in order of names. */
+/** sha256 over names, sizes and contents (or what stands for them) in order of names. */
 export function digestOf(files: readonly ModelFile[]): string {
   const whole = createHash('sha256')
   const sorted = [...files].sort((a, b) => (a.name < b.name ? -1 : 1))
-  for (const { name, sizeBytes, sha256 } of sorted) whole.update(`${name}\0${sizeBytes}\0${sha256}\n`)
+  for (const { name, sizeBytes, sha256, etag } of sorted) whole.update(`${name}\0${sizeBytes}\0${sha256 ?? etag}\n`)
   return `sha256:${whole.digest('hex')}`
 }

@@ -1,7 +1,7 @@
 /** `mctl describe node`: what the Mac is, its memory term by term, and who has bound which part of it. */
 import { allocatableBytes, defaultGpuMemoryBytes, systemReserveBytes } from '../../api/hardware.ts'
 import type { MctlObject } from '../../api/meta.ts'
-import type { Drain, Node } from '../../api/node.ts'
+import type { Drain, Node, NodeAddress } from '../../api/node.ts'
 import type { Shard } from '../../api/shard.ts'
 import type { ShardGroup } from '../../api/shardgroup.ts'
 import { formatBytes, parseBytes } from '../../lib/quantity.ts'
@@ -56,7 +56,7 @@ function machineOf({ spec, status }: Node): Block {
     ],
     ['Machine', [facts?.hardwareModel, os].filter(Boolean).join(', ') || '<unknown>'],
     ['Agent', facts?.agentVersion ?? '<unknown>'],
-    ['Address', status?.addresses?.map((a) => a.address).join(', ') || '<none>'],
+    ['Address', status?.addresses?.map(addressOf).join(', ') || '<none>'],
   ])
 }
 
@@ -104,3 +104,6 @@ const shardText = ({ metadata, spec, status }: Shard): string =>
   (metadata.deletionTimestamp === undefined || status?.phase === 'Stopped'
     ? (status?.phase ?? 'Pending')
     : 'Terminating')
+
+const addressOf = ({ type, address, port }: NodeAddress): string =>
+  `${address}${port === undefined ? '' : `:${port}`}${type === 'Internal' ? '' : ` (${type})`}`

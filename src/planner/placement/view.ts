@@ -3,6 +3,7 @@ import { isTrue } from '../../api/conditions.ts'
 import { systemReserveBytes } from '../../api/hardware.ts'
 import type { Model, ModelFile, ModelShape, ObservedRate } from '../../api/model.ts'
 import type { DeploymentTemplate, ModelRef } from '../../api/modeldeployment.ts'
+import { isOfRef } from '../../api/modelhub.ts'
 import type { Node } from '../../api/node.ts'
 import type { ShardGroup } from '../../api/shardgroup.ts'
 import { tryParseBytes } from '../../lib/quantity.ts'
@@ -59,7 +60,7 @@ function nodeView(node: Node, bound: number, headroomBytes: ReadonlyMap<string, 
 
 /**
  * The shape that the reference means: by name the Model of that name, by source the Model with that source (and
- * revision, when both say one). Headers (status) are preferred to what a person wrote (spec). undefined: not known yet,
+ * revision; who says none means main). Headers (status) are preferred to what a person wrote (spec). undefined: not known yet,
  * ModelShapePending.
  */
 export function resolveShape(world: Pick<World, 'models'>, ref: ModelRef): ResolvedShape | undefined {
@@ -76,19 +77,16 @@ export function resolveShape(world: Pick<World, 'models'>, ref: ModelRef): Resol
 
 function fetchable(source: string | undefined, { status }: Model): Pick<ResolvedShape, 'fetch'> {
   const { resolvedRevision: commit, files } = status ?? {}
-  const known = source?.startsWith('hf://') === true && commit !== undefined && files !== undefined
+  const afar = source !== undefined && /^(?:hf|https):\/\//.test(source)
+  const known = afar && commit !== undefined && files !== undefined
   return known ? { fetch: { commit, files } } : {}
 }
 
 /** Best match first: shapes from headers, then by name, so that the answer does not depend on the order of models. */
 function matching(models: readonly Model[], ref: ModelRef): readonly Model[] {
   if (ref.name !== undefined) return models.filter((m) => m.metadata.name === ref.name)
-  const revisionFits = (m: Model) =>
-    ref.revision === undefined || m.spec.revision === undefined || m.spec.revision === ref.revision
   const rank = (m: Model) => `${m.status?.shape === undefined ? 1 : 0}/${m.metadata.name}`
-  return models
-    .filter((m) => m.spec.source !== undefined && m.spec.source === ref.source && revisionFits(m))
-    .sort((a, b) => (rank(a) < rank(b) ? -1 : 1))
+  return models.filter(({ spec }) => isOfRef(spec, ref)).sort((a, b) => (rank(a) < rank(b) ? -1 : 1))
 }
 
 export const demandOf = (

@@ -10,12 +10,13 @@ import { shapeOfModel, weightsOf } from '../../api/modelfiles/shape.ts'
 import type { HubModel, ModelHub } from '../../api/modelhub.ts'
 import type { Clock, Random } from '../../lib/clock.ts'
 import { isOpError, OpError } from '../../lib/errors.ts'
-import type { SturdyFetch } from '../../lib/sturdyfetch.ts'
+import type { SturdyFetch, SturdyFetchOptions } from '../../lib/sturdyfetch.ts'
 import { sturdyFetch } from '../../lib/sturdyfetch.ts'
 import type { HubEntry } from './entries.ts'
 import { entryOf, isCommit } from './entries.ts'
 import { HubFiles } from './files.ts'
 import { refusalFor } from './refusals.ts'
+import { readGgufFile, urlRefusal } from './url.ts'
 
 export interface HubOptions {
   /** As HF_ENDPOINT: an http(s) address without a trailing slash. */
@@ -41,24 +42,33 @@ const MAX_LISTING_BYTES = 20_000_000
 export function createHub(options: HubOptions): ModelHub {
   const { endpoint, token } = options
   const { origin } = new URL(endpoint)
+  const fetchWith = (signal: AbortSignal, refusal: SturdyFetchOptions['refusal']): SturdyFetch =>
+    sturdyFetch({
+      clock: options.clock,
+      random: options.random,
+      stallMs: options.stallMs ?? 20_000,
+      attempts: options.attempts ?? 4,
+      backoff: { firstMs: options.firstBackoffMs ?? 500, factor: 2, maxMs: 15_000, jitter: 0.3 },
+      maxBodyBytes: MAX_BODY_BYTES,
+      headersFor: (url) => ({
+        'user-agent': 'mctl',
+        ...(token !== undefined && url.origin === origin ? { authorization: `Bearer ${token}` } : {}),
+      }),
+      refusal,
+      signal,
+    })
   return {
     read(repository, revision, signal) {
-      const get = sturdyFetch({
-        clock: options.clock,
-        random: options.random,
-        stallMs: options.stallMs ?? 20_000,
-        attempts: options.attempts ?? 4,
-        backoff: { firstMs: options.firstBackoffMs ?? 500, factor: 2, maxMs: 15_000, jitter: 0.3 },
-        maxBodyBytes: MAX_BODY_BYTES,
-        headersFor: (url) => ({
-          'user-agent': 'mctl',
-          ...(token !== undefined && url.origin === origin ? { authorization: `Bearer ${token}` } : {}),
-        }),
-        refusal: (status, headers) => refusalFor({ endpoint, repository, revision, status, headers, token }),
-        signal,
-      })
-      return readModel(get, endpoint, repository, revision)
+      const refusal: SturdyFetchOptions['refusal'] = (status, headers) =>
+        refusalFor({ endpoint, repository, revision, status, headers, token })
+      return readModel(fetchWith(signal, refusal), endpoint, repository, revision)
     },
+    readFile: (url, sha256, signal) =>
+      readGgufFile(
+        fetchWith(signal, (status) => urlRefusal(url, status)),
+        url,
+        sha256,
+      ),
   }
 }
 

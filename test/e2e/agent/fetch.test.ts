@@ -2,11 +2,13 @@
  * An agent that is a process of its own fetches from a hub over HTTP: killed outright in the middle, it goes on from
  * the byte that it had, and nothing starts before every file is right.
  */
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
-import { mkdtempSync, openSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { findCondition } from '../../../src/api/conditions.ts'
+import type { Condition } from '../../../src/api/meta.ts'
 import type { Node } from '../../../src/api/node.ts'
 import type { Shard } from '../../../src/api/shard.ts'
 import { systemClock, systemRandom } from '../../../src/lib/clock.ts'
@@ -123,6 +125,63 @@ test('killed in the middle of a fetch, the agent goes on from the byte it had, a
   const written = [readFileSync(join(dir, 'agent.log'), 'utf8'), JSON.stringify([shard(), models()])].join()
   expect(written).not.toContain(SECRET)
 })
+
+/** A volume of its own takes root on Linux; elsewhere the fetcher's unit tests have to do. */
+const canMount = process.platform === 'linux' && process.getuid?.() === 0
+if (!canMount) console.warn('skipped: 1 test needs root on Linux, to mount a small volume')
+
+test.runIf(canMount)(
+  'a disk that fills up under a fetch is a condition, and the fetch goes on when there is room',
+  async () => {
+    const volume = join(dir, 'models')
+    mkdirSync(volume)
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64m', 'mctl-test', volume])
+    try {
+      hub.faults.set(BIG, [faults.slow(2 ** 18, 30)])
+      startAgent()
+      await until(() => models() !== undefined, 60_000, 'the agent has reported its Node')
+      await want()
+      await until(() => partBytes() > BIG_BYTES / 4, 60_000, 'a quarter is here')
+      const ballast = join(volume, 'ballast')
+      fillUp(ballast)
+      const full = await until(
+        () => (reasonOf(shard()?.status?.conditions, 'Ready') === 'DiskFull' ? shard() : undefined),
+        60_000,
+        'the shard says that the disk is full',
+      )
+      expect(full.status?.phase).toBe('Fetching')
+      const pressed = () => (store.snapshot().get('Node', '', 'mini-1') as Node | undefined)?.status?.conditions
+      await until(() => reasonOf(pressed(), 'DiskPressure') === 'NoRoomForModel', 60_000, 'DiskPressure')
+      const had = partBytes()
+      expect(had).toBeGreaterThan(BIG_BYTES / 4)
+
+      rmSync(ballast)
+      await until(() => shard()?.status?.phase === 'Prepared', 60_000, 'the shard is Prepared')
+      expect(hub.asked.filter((a) => a.file === BIG).map((a) => a.from)).toEqual([0, had])
+      expect(readFileSync(join(folder(), BIG)).equals(hub.files.get(BIG) ?? Buffer.alloc(0))).toBe(true)
+      await until(() => reasonOf(pressed(), 'DiskPressure') !== 'NoRoomForModel', 60_000, 'no more DiskPressure')
+    } finally {
+      await kill()
+      execFileSync('umount', [volume])
+    }
+  },
+)
+
+const reasonOf = (conditions: readonly Condition[] | undefined, type: string): string | undefined =>
+  findCondition(conditions, type)?.reason
+
+/** Takes every byte that the volume has left. */
+function fillUp(path: string): void {
+  const file = openSync(path, 'w')
+  const piece = Buffer.alloc(2 ** 16)
+  try {
+    for (;;) writeSync(file, piece)
+  } catch (error) {
+    expect((error as NodeJS.ErrnoException).code).toBe('ENOSPC')
+  } finally {
+    closeSync(file)
+  }
+}
 
 test('a file that stays corrupt fails the shard with name, expected and found sha256', async () => {
   hub.faults.set(BIG, [faults.corrupt, faults.corrupt])

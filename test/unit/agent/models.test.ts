@@ -32,6 +32,7 @@ const shelf = (shapeOf: (model: ModelFiles) => Promise<ModelShape> = () => Promi
     modelsDir: join(dir, 'models'),
     cacheFile,
     shapeOf: counted,
+    bootId: 'boot',
     clock: new VirtualClock(),
     log,
   })

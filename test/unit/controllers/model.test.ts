@@ -25,6 +25,10 @@ class PlayedHub implements ModelHub {
   readonly asked: string[] = []
   readonly #open: { key: string; resolve: (model: HubModel) => void; reject: (error: Error) => void }[] = []
 
+  readFile(url: string, _: string | undefined, signal: AbortSignal): Promise<HubModel> {
+    return this.read(url, '', signal)
+  }
+
   read(repository: string, revision: string, signal: AbortSignal): Promise<HubModel> {
     const key = `${repository}@${revision}`
     this.asked.push(key)

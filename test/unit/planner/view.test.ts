@@ -99,6 +99,12 @@ describe('resolveShape', () => {
   test('another revision is another model', () => {
     const main = model('m', 'hf://x', { spec: { source: 'hf://x', revision: 'main', shape: headers } })
     expect(resolveShape({ models: [main] }, { source: 'hf://x', revision: 'v2' })).toBeUndefined()
+    // Who says none means main.
+    expect(resolveShape({ models: [main] }, { source: 'hf://x' })).toBeDefined()
+    const silent = model('m', 'hf://x', { spec: { source: 'hf://x', shape: headers } })
+    expect(resolveShape({ models: [silent] }, { source: 'hf://x', revision: 'main' })).toBeDefined()
+    const other = model('m', 'hf://x', { spec: { source: 'hf://x', revision: 'v2', shape: headers } })
+    expect(resolveShape({ models: [other] }, { source: 'hf://x' })).toBeUndefined()
     expect(resolveShape({ models: [main] }, { source: 'hf://x' })?.shape).toEqual(headers)
   })
 })

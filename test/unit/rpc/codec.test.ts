@@ -145,6 +145,7 @@ describe('the codec, through protobuf bytes', () => {
         { type: fc.constant('LogEnd'), requestId: text },
         { error: record({ code: fc.constantFrom(...opCodes), message: text }) },
       ),
+      record({ type: fc.constant('PeersAsked'), requestId: text, source: text, commit: text }),
     )
     const time = fc.integer({ min: 0, max: 4e12 })
     const down = fc.oneof(
@@ -168,6 +169,11 @@ describe('the codec, through protobuf bytes', () => {
         { tail: whole, namespace: text, shardName: text },
       ),
       record({ type: fc.constant('LogsStop'), requestId: text }),
+      record({
+        type: fc.constant('Peers'),
+        requestId: text,
+        peers: fc.array(record({ node: text, address: text, port: fc.nat(65_535) }, { bytesPerSecond: fc.nat() })),
+      }),
     )
     const same = (way: 'request' | 'reply', codec: unknown) => (value: unknown) => {
       expect(overTheWire('NodeSession', way, codec as Codec<unknown>, value)).toEqual(value)

@@ -1,4 +1,5 @@
 /** Fetching over real HTTP onto a real disk: whatever the hub does, a file is whole and right, or it is not there. */
+import { createHash } from 'node:crypto'
 import { mkdtempSync } from 'node:fs'
 import { mkdir, readFile, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -9,6 +10,7 @@ import type { FetchState } from '../../../../agent/fetch/fetcher.ts'
 import { ModelFetcher } from '../../../../agent/fetch/fetcher.ts'
 import { hubGet } from '../../../../agent/fetch/hub.ts'
 import { fetchedModels } from '../../../../agent/fetch/shelf.ts'
+import type { ModelFile } from '../../../../src/api/model.ts'
 import type { Shard } from '../../../../src/api/shard.ts'
 import type { Stage } from '../../../../src/api/words.ts'
 import type { Clock } from '../../../../src/lib/clock.ts'
@@ -43,6 +45,16 @@ const repository = {
 }
 const W2 = 'model-2.safetensors'
 
+/** As the real one: one holder at a time for a folder. */
+function lockOfTest(): FetchDoors['lock'] {
+  const held = new Set<string>()
+  return (folder) => {
+    if (held.has(folder)) return undefined
+    held.add(folder)
+    return { release: () => void held.delete(folder) }
+  }
+}
+
 let hub: FileHub
 let doors: FetchDoors
 let modelsDir: string
@@ -62,8 +74,9 @@ beforeEach(async () => {
     get: hubGet({ endpoint, token: 'secret' }),
     endpoint,
     modelsDir,
+    bootId: 'boot',
     volume: () => Promise.resolve(volume),
-    lock: () => ({ release: () => {} }),
+    lock: lockOfTest(),
     clock: hasty,
     random: new SeededRandom(1),
     log: { ...silentLogger, warn: (message, facts) => void warnings.push({ message, ...facts }) },
@@ -113,7 +126,7 @@ describe('a fetch', () => {
     expect(await filesHere()).toEqual(Object.keys(repository).sort())
     expect(await isRight(W2)).toBe(true)
     expect(hub.asked.map((a) => a.file).sort()).toEqual(Object.keys(repository).sort())
-    expect(await fetchedModels(modelsDir)).toMatchObject([
+    expect(await fetchedModels(modelsDir, 'boot')).toMatchObject([
       { source: 'hf://demo/tiny', digest: 'sha256:d', state: 'Present', dir },
     ])
   })
@@ -122,11 +135,11 @@ describe('a fetch', () => {
     expect(await fetched(shardOf('a', [2, 3]))).toEqual(done())
     expect(await filesHere()).not.toContain(W2)
     expect(await filesHere()).toContain('model-3.safetensors')
-    expect(await fetchedModels(modelsDir)).toMatchObject([{ state: 'Partial' }])
+    expect(await fetchedModels(modelsDir, 'boot')).toMatchObject([{ state: 'Partial' }])
     // Another rank of this node adds what it lacks, and nothing twice.
     expect(await fetched(shardOf('b', [0, 2]))).toEqual(done())
     expect(hub.asked.filter((a) => a.file === 'model-1.safetensors')).toHaveLength(1)
-    expect(await fetchedModels(modelsDir)).toMatchObject([{ state: 'Present' }])
+    expect(await fetchedModels(modelsDir, 'boot')).toMatchObject([{ state: 'Present' }])
   })
 
   test('tells its progress in bytes of the files that the rank needs', async () => {
@@ -247,7 +260,75 @@ describe('whatever the hub does', () => {
   })
 })
 
+describe('one GGUF file at https://', () => {
+  const SOURCE = 'https://files.example/models/tiny.gguf'
+  const here = () => join(modelsDir, 'https', `files.example--tiny@${COMMIT.slice(0, 12)}`)
+  const shardWith = (file: Partial<ModelFile>, name = 'chat'): Shard => {
+    const files = [{ name: 'tiny.gguf', sizeBytes: 200_000, ...file }]
+    return wantedShard({ group: `${name}-0`, source: SOURCE, digest: 'sha256:d', revision: COMMIT, files })
+  }
+  /** As the real door, but that name is the test's hub. */
+  const get: FetchDoors['get'] = (address, options) =>
+    hubGet({ endpoint: doors.endpoint })(
+      address.replace('https://files.example/models', `${doors.endpoint}/cdn`),
+      options,
+    )
+  beforeEach(() => {
+    hub.files.set('tiny.gguf', weights(7))
+    hub.etag = '"v1"'
+  })
+
+  test('lies in a folder of its own, verified by its sha256 where that is known', async () => {
+    const sha256 = createHash('sha256').update(weights(7)).digest('hex')
+    const fetcher = newFetcher({ get })
+    expect(await fetched(shardWith({ sha256 }), fetcher)).toEqual({ kind: 'Done', dir: here() })
+    expect((await readFile(join(here(), 'tiny.gguf'))).equals(weights(7))).toBe(true)
+    expect(await fetchedModels(modelsDir, 'boot')).toMatchObject([{ source: SOURCE, state: 'Present', dir: here() }])
+    expect(await fetched(shardWith({ sha256: '0'.repeat(64) }, 'other'), fetcher)).toMatchObject({
+      reason: 'ModelFileCorrupt',
+    })
+  })
+
+  test('is resumed only as long as the server says the same of it', async () => {
+    hub.faults.set('tiny.gguf', [
+      (response, send) => {
+        response.writeHead(200, { 'content-length': send().length, etag: '"v1"' })
+        response.write(send(90_000), () => response.socket?.end())
+      },
+    ])
+    expect(await fetched(shardWith({ etag: '"v1"' }), newFetcher({ get }))).toEqual({ kind: 'Done', dir: here() })
+    expect(hub.asked.map(({ ifRange }) => ifRange)).toEqual([undefined, '"v1"'])
+  })
+
+  test('that has changed since it was planned with is refused, with what to do', async () => {
+    hub.etag = '"v2"'
+    expect(await fetched(shardWith({ etag: '"v1"' }), newFetcher({ get }))).toMatchObject({
+      kind: 'Failed',
+      message: expect.stringContaining('has changed since it was planned with: delete the Model'),
+    })
+  })
+})
+
 describe('what is on disk', () => {
+  test('what an earlier boot of the machine did not flush to the disk is read again before it counts', async () => {
+    const fetcher = newFetcher()
+    await fetched(shardOf(), fetcher)
+    await fetcher.close()
+    const path = join(dir, '.mctl.json')
+    const record = JSON.parse(await readFile(path, 'utf8')) as { sealed: Record<string, { bootId?: string }> }
+    expect(Object.values(record.sealed).map(({ bootId }) => bootId)).toEqual(Array(5).fill(undefined))
+    const seal = record.sealed[W2]
+    await writeFile(
+      path,
+      JSON.stringify({ ...record, sealed: { ...record.sealed, [W2]: { ...seal, bootId: 'before' } } }),
+    )
+    expect(await fetchedModels(modelsDir, 'boot')).toMatchObject([{ state: 'Partial' }])
+    expect(await fetchedModels(modelsDir, 'before')).toMatchObject([{ state: 'Present' }])
+    expect(await fetched(shardOf('next'))).toEqual(done())
+    expect(await fetchedModels(modelsDir, 'boot')).toMatchObject([{ state: 'Present' }])
+    expect(hub.asked).toHaveLength(5)
+  })
+
   test('a fetch that was broken off goes on from its parts', async () => {
     hub.faults.set(W2, [faults.stallAfter(90_000)])
     const first = newFetcher({ clock: systemClock })
@@ -256,7 +337,7 @@ describe('what is on disk', () => {
     await reached(first, shard, (s) => s.kind === 'Fetching' && s.progress?.doneBytes === 490_002 + index.length)
     await first.close()
     expect(await filesHere()).toContain(`${W2}.part`)
-    expect(await fetchedModels(modelsDir)).toMatchObject([{ state: 'Fetching' }])
+    expect(await fetchedModels(modelsDir, 'boot')).toMatchObject([{ state: 'Fetching' }])
     expect(await fetched()).toEqual(done())
     expect(hub.sentBytes(W2)).toBe(200_000)
     expect(hub.asked.filter((a) => a.file !== W2)).toHaveLength(4)
@@ -275,7 +356,9 @@ describe('what is on disk', () => {
     const before = await stat(join(dir, W2))
     await writeFile(join(dir, W2), Buffer.alloc(200_000, 7))
     await utimes(join(dir, W2), before.atime, before.mtime)
-    expect(await fetchedModels(modelsDir)).toMatchObject([{ state: 'Corrupt', problem: expect.stringContaining(W2) }])
+    expect(await fetchedModels(modelsDir, 'boot')).toMatchObject([
+      { state: 'Corrupt', problem: expect.stringContaining(W2) },
+    ])
     expect(await fetched(shardOf('next'))).toEqual(done())
     expect(await isRight(W2)).toBe(true)
     expect(warnings).toMatchObject([{ message: 'file of a model is corrupt and fetched again', file: W2 }])
@@ -289,13 +372,7 @@ describe('what is on disk', () => {
   })
 
   test('two fetchers of one folder: the second waits and fetches nothing', async () => {
-    let held = false
-    const lock = () => {
-      if (held) return undefined
-      held = true
-      return { release: () => void (held = false) }
-    }
-    const [one, two] = [newFetcher({ lock }), newFetcher({ lock })]
+    const [one, two] = [newFetcher(), newFetcher()]
     expect(await Promise.all([fetched(shardOf('a'), one), fetched(shardOf('b'), two)])).toEqual([done(), done()])
     expect(hub.asked).toHaveLength(5)
   })

@@ -103,9 +103,9 @@ describe('the files that a rank needs', () => {
 })
 
 describe('names that the server gives', () => {
-  const model = { source: 's', repository: 'org/name', commit, digest: undefined, files: [], stage: undefined }
+  const model = { source: 'hf://org/name', commit, digest: undefined, files: [], stage: undefined }
   test('make one folder per repository and commit', () => {
-    expect(folderName(model)).toBe('org--name@cccccccccccc')
+    expect(folderName(model)).toBe('hf/org--name@cccccccccccc')
   })
   test.each(['../x', 'a/b', '/etc/x', '.mctl.json', '', 'a\\b', 'a\0b'])('%j is no file of ours', (name) => {
     expect(() => checkWanted({ ...model, files: [file(name)] })).toThrow('has no plain name')

@@ -50,6 +50,7 @@ test('the digest that the hub tells is the one that an agent makes of the same f
     modelsDir: dir,
     cacheFile: join(dir, '.digests.json'),
     shapeOf: shapeOfModel,
+    bootId: 'boot',
     clock: new VirtualClock(),
     log: silentLogger,
   })

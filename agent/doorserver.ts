@@ -1,6 +1,7 @@
 /**
- * The listening half of a door: plain on loopback; with the node's credentials over TLS, for the cluster's gateway and
- * nobody else. The credentials' file is looked at for each connection: it is renewed while hosts live for months.
+ * The listening half of a door: plain on loopback; with the node's credentials over TLS, for those of one organization of
+ * the cluster (gateways, nodes) and nobody else. The credentials' file is looked at for each connection: it is renewed
+ * while hosts live for months.
  */
 import { readFileSync, statSync } from 'node:fs'
 import { createServer } from 'node:http'
@@ -8,9 +9,9 @@ import type { RequestListener, Server } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import { createSecureContext } from 'node:tls'
 import type { SecureContext, SecureContextOptions, TLSSocket } from 'node:tls'
-import { GATEWAYS } from '../../src/api/trust.ts'
 
-export function doorServer(credentialsFile: string | undefined, onRequest: RequestListener): Server {
+/** `visitors`: the organization that the certificate of whoever knocks must carry. */
+export function doorServer(credentialsFile: string | undefined, visitors: string, onRequest: RequestListener): Server {
   if (credentialsFile === undefined) return createServer(onRequest)
   const contexts = new Contexts(credentialsFile)
   const server = createTlsServer({
@@ -27,9 +28,9 @@ export function doorServer(credentialsFile: string | undefined, onRequest: Reque
     },
   })
   server.on('request', onRequest)
-  // Every node and person has a certificate of the same authority: only the gateway's opens doors.
+  // Every node and person has a certificate of the same authority: only the visitors' open this door.
   server.on('secureConnection', (socket: TLSSocket) => {
-    if (socket.getPeerCertificate().subject?.O !== GATEWAYS) socket.destroy()
+    if (socket.getPeerCertificate().subject?.O !== visitors) socket.destroy()
   })
   return server
 }
