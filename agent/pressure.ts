@@ -2,7 +2,7 @@
  * What memory pressure means for this node: pure. Short memory stops new placements (the condition MemoryPressure, held
  * for a while so that it does not flap); memory that has been critical for ten seconds costs the least important group
  * its place, before the machine dies. The agent decides it alone, whether the server is there or not: a Mac out of
- * memory has seconds, and two deciders could stop two groups (docs/decisions/0004).
+ * memory has seconds, and two deciders could stop two groups (docs/decisions/0008).
  */
 import type { Shard } from '../src/api/shard.ts'
 import type { Pressure } from './observe/facts.ts'
