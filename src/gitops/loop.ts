@@ -12,12 +12,12 @@ import type { Clock, Random } from '../lib/clock.ts'
 import { isOpError, messageOf } from '../lib/errors.ts'
 import { KeyQueue } from '../lib/keyqueue.ts'
 import type { Logger } from '../lib/log.ts'
-import { setStatus } from '../store/objects.ts'
+import { involvedObjectOf, recordEvent, setStatus } from '../store/objects.ts'
 import type { Change, Snapshot, Store, Tx } from '../store/store.ts'
 import type { Heals } from './drift.ts'
 import { examine, liveObject } from './examine.ts'
 import type { Finding } from './examine.ts'
-import { performSync } from './perform.ts'
+import { COMPONENT, performSync } from './perform.ts'
 import { planSync } from './plan.ts'
 import type { SourceReader } from './reader.ts'
 import { Readings } from './readings.ts'
@@ -63,7 +63,7 @@ export function startGitops(doors: GitopsDoors): Gitops {
     random,
     backoff: retryBackoff,
     work: (key) => pass({ ...doors, log }, readings, memory, key),
-    onError: (key, error, failures) => log.warn('a pass failed', { key, failures, error: messageOf(error) }),
+    onError: (key, error, failures) => tellFailure(log, { key, error, failures }),
   })
   const unsubscribe = store.onCommit((changes) => {
     const snapshot = store.snapshot()
@@ -95,6 +95,13 @@ export function startGitops(doors: GitopsDoors): Gitops {
       await queue.idle()
     },
   }
+}
+
+/** What the world did wrong is a warning; what we did wrong is an error with its place (docs/decisions/0005). */
+function tellFailure(log: Logger, { key, error, failures }: { key: string; error: unknown; failures: number }): void {
+  const facts = { key, failures, error: messageOf(error) }
+  if (isOpError(error)) log.warn('a pass failed', facts)
+  else log.error('a bug in a pass', { ...facts, stack: error instanceof Error ? error.stack : undefined })
 }
 
 /** What a restarted server may forget. */
@@ -175,8 +182,7 @@ async function carryOut(
       log.info('audit', { user: 'mctl-gitops', sync: name, ...write, decision: 'allowed' })
     return done?.plan
   } catch (error) {
-    if (!isOpError(error)) throw error
-    await sayFailed(store, name, messageOf(error))
+    await sayFailed(store, name, error)
     throw error
   }
 }
@@ -211,7 +217,9 @@ function sceneOf(tx: Tx, sync: Sync, { finished, heals, monotonicMs }: Known): S
   }
 }
 
-async function sayFailed(store: Store, name: string, message: string): Promise<void> {
+/** On the Sync itself, where people look; a bug is contained to it, for its transaction was undone. */
+async function sayFailed(store: Store, name: string, error: unknown): Promise<void> {
+  const message = messageOf(error)
   await store.transact((tx) => {
     const sync = tx.get('Sync', '', name)
     if (sync === undefined) return
@@ -223,5 +231,9 @@ async function sayFailed(store: Store, name: string, message: string): Promise<v
       observedGeneration: sync.metadata.generation,
     } as const
     setStatus(tx, sync, { ...sync.status, conditions: setConditions(sync.status?.conditions, [update], tx.nowMs) })
+    if (isOpError(error)) return
+    const involvedObject = involvedObjectOf(sync)
+    const source = { component: COMPONENT }
+    recordEvent(tx, { involvedObject, type: 'Warning', reason: 'ControllerBug', message, source })
   })
 }

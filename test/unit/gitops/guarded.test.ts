@@ -394,6 +394,21 @@ describe('the server dies', () => {
   })
 })
 
+test('a bug in a pass is contained to its Sync: nothing is written, it is told, and the others go on', async () => {
+  await world.stopServer()
+  const broken = { where: 'x:1', wave: 0, force: false }
+  const head = { revision: 'r', digest: 'd', causes: [], missingPaths: [], objects: [broken] }
+  world.startServer(undefined, {
+    read: ({ name }) => Promise.resolve({ head: { ...head, objects: name === 'studio' ? head.objects : [] } } as never),
+    forget: () => {},
+  })
+  await world.follow()
+  await world.follow({}, 'other')
+  expect(world.readiness()).toBe('False ApplyFailed')
+  expect(world.events().join()).toContain('ControllerBug')
+  expect(world.readiness('other')).toBe('True Synced')
+})
+
 describe('a directory', () => {
   const dir = () => join(world.dir, 'manifests')
   const follow = () => world.follow({ source: { directory: dir() }, intervalSeconds: 5 })

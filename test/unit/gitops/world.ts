@@ -11,6 +11,7 @@ import { spawnGit } from '../../../src/gitops/git.ts'
 import type { RunGit } from '../../../src/gitops/git.ts'
 import type { Gitops } from '../../../src/gitops/loop.ts'
 import { startGitops } from '../../../src/gitops/loop.ts'
+import type { SourceReader } from '../../../src/gitops/reader.ts'
 import { createReader, prepareFolder } from '../../../src/gitops/reader.ts'
 import type { Logger } from '../../../src/lib/log.ts'
 import { silentLogger } from '../../../src/lib/log.ts'
@@ -43,7 +44,8 @@ export class GitopsWorld {
     return world
   }
 
-  startServer(log: Logger = silentLogger): void {
+  /** `reader` takes the place of git: for what git never says. */
+  startServer(log: Logger = silentLogger, reader?: SourceReader): void {
     const dataDir = join(this.dir, 'data')
     const { home } = prepareFolder(dataDir)
     const spawned = spawnGit({ clock: this.clock, env: { PATH: process.env['PATH'] ?? '' }, home })
@@ -52,7 +54,7 @@ export class GitopsWorld {
       return spawned(call)
     }
     const doors = { store: this.store, clock: this.clock, random: new SeededRandom(2), log }
-    this.#gitops = startGitops({ ...doors, reader: createReader({ dataDir, clock: this.clock, git }) })
+    this.#gitops = startGitops({ ...doors, reader: reader ?? createReader({ dataDir, clock: this.clock, git }) })
   }
 
   async stopServer(): Promise<void> {
