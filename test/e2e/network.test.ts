@@ -5,7 +5,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { NetLab } from '../support/netlab.ts'
+import { NetLab, labObstacle } from '../support/netlab.ts'
 import type { Placed } from '../support/netlab.ts'
 import { root, until } from '../support/processes.ts'
 
@@ -101,7 +101,10 @@ async function ask(model: string, ...headers: string[]) {
 }
 const bearer = () => `authorization: Bearer ${key}`
 
-describe('a model cut over machines of a network', () => {
+const obstacle = labObstacle()
+if (obstacle !== undefined) console.warn(`the network lab is skipped: ${obstacle}`)
+
+describe.skipIf(obstacle !== undefined)('a model cut over machines of a network', () => {
   test.each([
     ['pipe', { strategy: 'Pipeline', degree: 2 }],
     ['tensor', { strategy: 'Tensor', degree: 2 }],
@@ -136,7 +139,7 @@ describe('a model cut over machines of a network', () => {
 const credentialsOf = (name: string) =>
   JSON.parse(readFileSync(join(dir, name, 'credentials.json'), 'utf8')) as Record<'certificatePem' | 'keyPem', string>
 
-describe('who does not belong is refused, told why, and logged', () => {
+describe.skipIf(obstacle !== undefined)('who does not belong is refused, told why, and logged', () => {
   test('a wrong, a used and an expired token, and one for another name', async () => {
     const token = await tokenFor()
     const wrong = await refusedAgent(
@@ -198,8 +201,13 @@ describe('who does not belong is refused, told why, and logged', () => {
   test('a node with stolen credentials is that node and no other', async () => {
     const { stdout } = await mctl('get', 'node', 'm2', '-o', 'json')
     const { uid } = (JSON.parse(stdout) as { metadata: { uid: string } }).metadata
-    const argv = [process.execPath, '--import', 'tsx', join(root, 'test/support/nodecaller.ts')]
-    const ran = await lab.run('client', [...argv, server, join(dir, 'm1', 'credentials.json'), 'm2', uid])
+    const ran = await lab.run('client', [
+      ...tsx('nodecaller.ts'),
+      server,
+      join(dir, 'm1', 'credentials.json'),
+      'm2',
+      uid,
+    ])
     expect(JSON.parse(ran.stdout || ran.stderr)).toEqual({
       session: 'Forbidden',
       shardsOfOther: 'Forbidden',
@@ -238,6 +246,85 @@ describe('who does not belong is refused, told why, and logged', () => {
       60_000,
       'the key is void',
     )
+  })
+})
+
+const tsx = (file: string, ...args: string[]) => [
+  process.execPath,
+  '--import',
+  'tsx',
+  join(root, 'test/support', file),
+  ...args,
+]
+
+describe.skipIf(obstacle !== undefined)('serving goes on', () => {
+  const doorOf = async (name: string) => {
+    const { stdout } = await mctl('get', 'shards', '-o', 'json')
+    const { items } = JSON.parse(stdout) as {
+      items: { spec: { group: string; nodeName: string }; status: Record<string, unknown> }[]
+    }
+    const shard = items.find((item) => item.spec.group === `${name}-0`)
+    return { node: shard?.spec.nodeName ?? '', ...(shard?.status as { address: string; port: number; pid: number }) }
+  }
+
+  test('while somebody holds connections, drips, sends rubbish to every port, and floods joins', async () => {
+    await serve('single', 'fake', { strategy: 'Data' })
+    await until(async () => (await ask('single', bearer())).status === 200, 60_000, 'it answers')
+    const { address, port } = await doorOf('single')
+    const pester = (what: string, at: string, ...more: string[]) =>
+      lab.run('client', tsx('pesterer.ts', what, at, ...more))
+    const pestered = [server, gateway.replace('http://', ''), `${address}:${port}`].map(async (at) => {
+      for (const what of ['rubbish', 'frames', 'slowly']) await pester(what, at)
+      return (await pester('idle', at)).stdout
+    })
+    for (let asked = 0; asked < 10; asked++) {
+      expect((await ask('single', bearer())).status).toBe(200)
+      expect((await mctl('get', 'nodes')).code).toBe(0)
+    }
+    // Held connections are held, or refused; what counts is that others are served.
+    for (const said of await Promise.all(pestered)) expect(said).toContain('opened')
+    const hash = /K10([0-9a-f]{64})::/.exec(await tokenFor())?.[1] ?? ''
+    const flood = await pester('joins', server, hash)
+    const ends = JSON.parse(flood.stdout) as Record<string, number>
+    expect(ends['allowed']).toBeUndefined()
+    expect(ends['TooManyRequests']).toBeGreaterThan(100)
+    expect((ends['TooManyRequests'] ?? 0) + (ends['Forbidden'] ?? 0)).toBe(200)
+    expect((await ask('single', bearer())).status).toBe(200)
+  })
+
+  test('over a line that loses packets, and after a cable was out for longer than a node is waited for', async () => {
+    const before = await doorOf('single')
+    await lab.narrow(before.node)
+    // Somebody else's bytes crowd the line meanwhile.
+    writeFileSync(join(dir, 'bulk'), Buffer.alloc(300_000))
+    const url = `${gateway}/v1/completions`
+    const bulk = lab.run(before.node, [
+      'curl',
+      '-s',
+      '-m',
+      '30',
+      '-H',
+      bearer(),
+      '--data-binary',
+      `@${join(dir, 'bulk')}`,
+      url,
+    ])
+    for (let asked = 0; asked < 5; asked++) expect((await ask('single', bearer())).status).toBe(200)
+    await bulk
+    expect(await lab.widen(before.node)).toBeGreaterThan(0)
+    await lab.cut(before.node)
+    const nodes = async () => (await mctl('get', 'nodes', '--no-headers')).stdout
+    await until(
+      async () => new RegExp(`^${before.node} +NotReady`, 'm').test(await nodes()),
+      60_000,
+      'the node is NotReady',
+    )
+    const away = await ask('single', bearer())
+    expect([away.status, away.text]).toEqual([503, expect.stringContaining('No replica of `single` is ready')])
+    await lab.mend(before.node)
+    await until(async () => (await ask('single', bearer())).status === 200, 60_000, 'it answers again')
+    // The engine served on in the dark: nothing was started anew.
+    expect((await doorOf('single')).pid).toBe(before.pid)
   })
 })
 

@@ -2,7 +2,7 @@
  * A network of its own for one test: a switch and machines, each a network namespace with an address, a cable that can
  * be cut, shaped and mended. The host's own network is not touched. Needs root and iproute2.
  */
-import { execFile, spawn } from 'node:child_process'
+import { execFile, execFileSync, spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { promisify } from 'node:util'
 import { openSync, readFileSync } from 'node:fs'
@@ -16,6 +16,19 @@ const entry = join(root, 'dist/src/bin/mctl.js')
 export interface Machine {
   readonly name: string
   readonly address: string
+}
+
+/** Why this machine cannot hold a lab; undefined: it can. */
+export function labObstacle(): string | undefined {
+  if (process.platform !== 'linux') return 'network namespaces are of Linux'
+  const probe = `mctl-${process.pid}-probe`
+  try {
+    execFileSync('ip', ['netns', 'add', probe], { stdio: 'pipe' })
+    execFileSync('ip', ['netns', 'delete', probe], { stdio: 'pipe' })
+    return undefined
+  } catch (error) {
+    return `ip netns: ${(error as Error).message}`
+  }
 }
 
 export class NetLab {
@@ -60,19 +73,19 @@ export class NetLab {
     await this.#inSwitch('ip', 'link', 'set', `p-${name}`, 'up')
   }
 
-  /** tc's netem on what the machine sends: `loss 5%`, `delay 20ms`. */
-  async shape(name: string, ...netem: readonly string[]): Promise<void> {
-    const [command = '', ...args] = this.#within(
-      name,
-      'tc',
-      'qdisc',
-      'replace',
-      'dev',
-      'eth0',
-      'root',
-      'netem',
-      ...netem,
-    )
+  /** What the machine sends passes a narrow gate with hardly any room to wait: packets that come in a burst are lost. */
+  async narrow(name: string): Promise<void> {
+    await this.#tc(name, 'replace', ...['tbf', 'rate', '1mbit', 'burst', '2kb', 'limit', '2500'])
+  }
+  /** Ends it; how many packets were lost. */
+  async widen(name: string): Promise<number> {
+    const [command = '', ...args] = this.#within(name, 'tc', '-s', 'qdisc', 'show', 'dev', 'eth0')
+    const { stdout } = await execute(command, args)
+    await this.#tc(name, 'delete')
+    return Number(/dropped (\d+)/.exec(stdout)?.[1] ?? 0)
+  }
+  async #tc(name: string, verb: string, ...discipline: readonly string[]): Promise<void> {
+    const [command = '', ...args] = this.#within(name, 'tc', 'qdisc', verb, 'dev', 'eth0', 'root', ...discipline)
     await execute(command, args)
   }
 
