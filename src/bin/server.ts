@@ -5,6 +5,7 @@ import { DEFAULT_HUB } from '../api/modelhub.ts'
 import { startControllers } from '../controllers/start.ts'
 import { systemClock, systemRandom } from '../lib/clock.ts'
 import { userDataDir } from '../lib/userdata.ts'
+import { OpError, messageOf } from '../lib/errors.ts'
 import { serve } from '../rpc/grpcserver.ts'
 import { makeHandlers } from '../server/handlers.ts'
 import { createHub } from '../server/hub/hub.ts'
@@ -78,7 +79,12 @@ export async function runServer(flags: ServerFlags, env: Env, signals: Signals):
     })
   tellUp({ gatewayUrl: gatewayUrl() })
 
-  await Promise.race([signals.stopped(), aborted(parent.stop)])
+  const failure = await Promise.race([signals.stopped(), aborted(parent.stop), store.failed])
+  if (failure instanceof OpError) {
+    // Nothing can be said or done without the store: as after a crash, the next start finds out what it holds.
+    log.error('the store failed, the server ends', { error: messageOf(failure), dataDir })
+    return 1
+  }
   log.info('server stops', { revision: store.stats().revision })
   // A planned stop stops the gateway, too; after a crash it serves on and the next server adopts it.
   if (gateway !== undefined) await stopGateway(gateway)

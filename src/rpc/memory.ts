@@ -20,7 +20,7 @@ import type {
   ServerMessage,
   Unary,
 } from './messages.ts'
-import type { Link } from './network.ts'
+import type { Direction, Link } from './network.ts'
 
 export interface MemoryClientOptions {
   readonly identity: Identity
@@ -63,10 +63,10 @@ class MemoryTransport implements Transport {
     const call = this.#begin({ timeoutMs: UNARY_TIMEOUT_MS, ...options })
     try {
       await call.open()
-      await call.cross()
+      await call.cross('up')
       const reply = await call.hold(answer(handle, requests.decode(wire), call.context))
       const answerWire = bounded(replies.encode(reply))
-      await call.cross()
+      await call.cross('down')
       return replies.decode(answerWire)
     } catch (error) {
       throw call.reason(error)
@@ -93,7 +93,7 @@ class MemoryTransport implements Transport {
     const call = this.#begin(options)
     try {
       await call.open()
-      await call.cross()
+      await call.cross('up')
       yield* this.#down(call, events, () => handle(requests.decode(wire), call.context))
     } catch (error) {
       throw call.reason(error)
@@ -108,7 +108,7 @@ class MemoryTransport implements Transport {
     call.onBreak(() => up.cut())
     try {
       await call.open()
-      void carry(messages, sessionCall.up, up, call).catch((error: unknown) => call.break(error))
+      void carry(messages, sessionCall.up, up, call, 'up').catch((error: unknown) => call.break(error))
       yield* this.#down(call, sessionCall.down, () => this.#handlers.nodeSession(up, call.context))
     } catch (error) {
       throw call.reason(error)
@@ -126,7 +126,7 @@ class MemoryTransport implements Transport {
     const pipe = new Pipe<Event>(WINDOW)
     call.onBreak((error) => pipe.cut(error))
     const events = { [Symbol.asyncIterator]: () => handle()[Symbol.asyncIterator]() }
-    void carry(events, codec, pipe, call).catch((error: unknown) => pipe.fail(asOpError(error)))
+    void carry(events, codec, pipe, call, 'down').catch((error: unknown) => pipe.fail(asOpError(error)))
     yield* pipe
   }
 
@@ -171,8 +171,8 @@ class Call {
     else this.#throwIfBroken()
   }
 
-  async cross(): Promise<void> {
-    if (this.#link !== undefined) await this.hold(this.#link.cross(this.context.signal))
+  async cross(direction: Direction): Promise<void> {
+    if (this.#link !== undefined) await this.hold(this.#link.cross(this.context.signal, direction))
     else this.#throwIfBroken()
   }
 
@@ -216,6 +216,7 @@ async function carry<Message>(
   codec: Codec<Message | undefined>,
   pipe: Pipe<Message>,
   call: Call,
+  direction: Direction,
 ): Promise<void> {
   const { signal } = call.context
   const iterator = source[Symbol.asyncIterator]()
@@ -224,7 +225,7 @@ async function carry<Message>(
       const next = await orAborted(iterator.next(), signal)
       if (next === ABORTED || next.done === true) break
       const wire = bounded(codec.encode(next.value))
-      await call.cross()
+      await call.cross(direction)
       const message = codec.decode(wire)
       if (message !== undefined && !pipe.push(message)) await orAborted(pipe.room(), signal)
     }

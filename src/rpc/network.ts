@@ -19,13 +19,16 @@ export interface LinkFaults {
   readonly resetChance?: number
 }
 
+/** `up`: to the server; `down`: from it. */
+export type Direction = 'up' | 'down'
+
 /** The way of one caller (a node, a user) to the server. */
 export interface Link {
   readonly name: string
   /** Resolves when there is a connection; Unavailable when there is none in time, or the server is away. */
   open(signal: AbortSignal): Promise<void>
   /** Resolves when one message has crossed; Unavailable when the connection broke instead. */
-  cross(signal: AbortSignal): Promise<void>
+  cross(signal: AbortSignal, direction: Direction): Promise<void>
   /** Told when open connections are reset. */
   onReset(listener: (error: OpError) => void): () => void
 }
@@ -34,15 +37,20 @@ export interface Network {
   link(name: string): Link
   /** Slowness and loss of one link from now on; replaces what was said before. */
   faults(name: string, faults: LinkFaults): void
-  /** Nothing gets through, nobody is told. */
-  cut(name: string): void
-  heal(name: string): void
+  /**
+   * Nothing gets through (or nothing in one direction), nobody is told. A link can be cut for several reasons at once (a
+   * pulled cable, a caller that is stopped) and is healed when the last one is gone.
+   */
+  cut(name: string, reason?: string, direction?: Direction): void
+  heal(name: string, reason?: string): void
   /** Breaks open calls at once, as a crashed server or a pulled plug with RST does; new calls get through. */
   reset(name: string): void
   /** The server process is gone (true): calls break, new ones are refused at once; or back (false). */
   serverDown(down: boolean): void
-  isCut(name: string): boolean
+  isCut(name: string, reason?: string): boolean
 }
+
+const CABLE = 'cable'
 
 class MemoryLink implements Link {
   readonly name: string
@@ -51,7 +59,8 @@ class MemoryLink implements Link {
   readonly #resetListeners = new Set<(error: OpError) => void>()
   #faults: LinkFaults = {}
   #healWaits: (() => void)[] = []
-  isCut = false
+  /** Why it is cut, and which way. */
+  readonly #cuts = new Map<string, Direction | undefined>()
   refused = false
 
   constructor(name: string, clock: Clock, random: Random) {
@@ -62,21 +71,22 @@ class MemoryLink implements Link {
 
   async open(signal: AbortSignal): Promise<void> {
     if (this.refused) throw new OpError('Unavailable', `Unable to connect to the server: connection refused`)
-    if (this.isCut && !(await this.#healed(CONNECT_TIMEOUT_MS, signal)))
+    // A connection needs both directions.
+    if (this.isCut() && !(await this.#healed(CONNECT_TIMEOUT_MS, signal)))
       throw new OpError(
         'Unavailable',
         `Unable to connect to the server: no connection within ${CONNECT_TIMEOUT_MS / 1000} s`,
       )
   }
 
-  async cross(signal: AbortSignal): Promise<void> {
+  async cross(signal: AbortSignal, direction: Direction): Promise<void> {
     const { delayMs, resetChance = 0 } = this.#faults
     if (resetChance > 0 && this.#random.next() < resetChance) throw lost('connection reset')
     if (delayMs !== undefined) {
       const [min, max] = delayMs
       await sleep(this.#clock, min + (max - min) * this.#random.next(), signal)
     }
-    if (this.isCut && !(await this.#healed(SILENCE_MS, signal))) throw lost('keepalive timed out')
+    if (this.#isCutFor(direction) && !(await this.#healed(SILENCE_MS, signal))) throw lost('keepalive timed out')
   }
 
   onReset(listener: (error: OpError) => void): () => void {
@@ -88,17 +98,27 @@ class MemoryLink implements Link {
     this.#faults = faults
   }
 
-  cut(): void {
-    if (this.isCut) return
-    this.isCut = true
+  isCut(reason?: string): boolean {
+    return reason === undefined ? this.#cuts.size > 0 : this.#cuts.has(reason)
+  }
+
+  #isCutFor(direction: Direction): boolean {
+    return [...this.#cuts.values()].some((cut) => cut === undefined || cut === direction)
+  }
+
+  cut(reason: string, direction: Direction | undefined): void {
+    const before = this.#cuts.size
+    this.#cuts.set(reason, direction)
+    if (before > 0) return
     // Streams that say nothing find out, too: their pings are not answered.
     void this.#healed(SILENCE_MS, never).then((healed) => {
       if (!healed) this.reset('keepalive timed out')
     })
   }
 
-  heal(): void {
-    this.isCut = false
+  heal(reason: string): void {
+    this.#cuts.delete(reason)
+    if (this.#cuts.size > 0) return
     for (const wake of this.#healWaits.splice(0)) wake()
   }
 
@@ -115,7 +135,7 @@ class MemoryLink implements Link {
     await sleep(this.#clock, withinMs, waiting.signal)
     signal.removeEventListener('abort', stop)
     this.#healWaits = this.#healWaits.filter((wait) => wait !== stop)
-    return !this.isCut
+    return this.#cuts.size === 0
   }
 }
 
@@ -136,8 +156,8 @@ export function createNetwork(clock: Clock, random: Random): Network {
   return {
     link: linkOf,
     faults: (name, faults) => void (linkOf(name).faults = faults),
-    cut: (name) => linkOf(name).cut(),
-    heal: (name) => linkOf(name).heal(),
+    cut: (name, reason = CABLE, direction) => linkOf(name).cut(reason, direction),
+    heal: (name, reason = CABLE) => linkOf(name).heal(reason),
     reset: (name) => linkOf(name).reset('connection reset'),
     serverDown(now) {
       down = now
@@ -146,6 +166,6 @@ export function createNetwork(clock: Clock, random: Random): Network {
         if (now) link.reset('the server went away')
       }
     },
-    isCut: (name) => linkOf(name).isCut,
+    isCut: (name, reason) => linkOf(name).isCut(reason),
   }
 }

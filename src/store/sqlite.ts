@@ -43,12 +43,20 @@ export interface OpenOptions {
   readonly upkeepMs?: number
   /** Revisions reserved at a time, and the most changes that one transaction may make. Default 10,000. */
   readonly revisionBlock?: number
+  /** Called at each point of each commit: where the simulator kills the server and fills the disk. */
+  readonly atPoint?: (point: CommitPoint) => void
 }
 
 const KEEP: Keep = { rows: 10_000, ms: 3_600_000 }
 /** One commit takes what is waiting, up to this many transactions or this long: a turn must stay short. */
 const BATCH_TRANSACTIONS = 256
 const BATCH_MS = 10
+
+/**
+ * Named points of a commit. `BeforeCommit`: its rows are written and not durable; a throw is taken as the disk's refusal.
+ * `AfterCommit`: it is durable, and nobody was told.
+ */
+export type CommitPoint = 'BeforeCommit' | 'AfterCommit'
 
 interface Job {
   readonly run: (tx: Tx) => unknown
@@ -95,6 +103,8 @@ class SqliteStore implements Store {
   #waiting: Job[] = []
   /** Set once: closed, or the disk failed in a way that leaves the last commit in doubt. */
   #unavailable: OpError | undefined
+  #tellFailed: (failure: OpError) => void = () => {}
+  readonly failed = new Promise<OpError>((resolve) => (this.#tellFailed = resolve))
 
   constructor(options: OpenOptions, db: Database.Database, lock: DirectoryLock | undefined) {
     this.#options = options
@@ -235,13 +245,15 @@ class SqliteStore implements Store {
       return this.#version.reinstate()
     }
     const startMs = clock.monotonicMs()
+    const { atPoint } = this.#options
     try {
-      this.#tables.write(changes, draft.options.nowMs)
+      this.#tables.write(changes, draft.options.nowMs, () => atPoint?.('BeforeCommit'))
     } catch (error) {
       draft.undoTo(0)
       this.#version.reinstate()
       throw this.#afterFailedWrite(error)
     }
+    atPoint?.('AfterCommit')
     this.#gathering.onCommitted(transactions, clock.monotonicMs() - startMs)
     this.#compaction.appended(changes.length)
     this.#version = this.#version.succeed(draft.revision)
@@ -254,7 +266,9 @@ class SqliteStore implements Store {
     this.#options.log.error('commit failed', { error })
     const failure = new OpError('Unavailable', 'write to the store', { cause: error })
     const code = error instanceof Database.SqliteError ? error.code : ''
-    if (code !== 'SQLITE_FULL' && !code.startsWith('SQLITE_BUSY')) this.#fail(failure)
+    if (code === 'SQLITE_FULL' || code.startsWith('SQLITE_BUSY')) return failure
+    this.#fail(failure)
+    this.#tellFailed(failure)
     return failure
   }
 

@@ -5,6 +5,7 @@
  */
 import type { MctlObject, ObjectKey } from '../api/meta.ts'
 import type { ObjectOf } from '../api/objects.ts'
+import type { OpError } from '../lib/errors.ts'
 
 /** A consistent state at one revision. Objects are deeply frozen: share them, never change them. */
 export interface Snapshot {
@@ -94,5 +95,10 @@ export interface Store {
   /** A consistent copy into `file` by SQLite's online backup, while serving. */
   backup(file: string): Promise<void>
   stats(): StoreStats
+  /**
+   * Resolves when the disk failed in a way that leaves the last commit in doubt. From then on every call is refused: only
+   * a new start can find out what is true.
+   */
+  readonly failed: Promise<OpError>
   close(): Promise<void>
 }

@@ -55,8 +55,11 @@ export class Tables {
     )
   }
 
-  /** One durable transaction: the log gets every change, `objects` only the last one of each object. */
-  write(changes: readonly Change[], atMs: number): void {
+  /**
+   * One durable transaction: the log gets every change, `objects` only the last one of each object. `beforeCommit` may
+   * still undo all of it by a throw.
+   */
+  write(changes: readonly Change[], atMs: number, beforeCommit: () => void = () => {}): void {
     const ids = new Map<string, number>()
     this.inTransaction(() => {
       const last = new Map<number, string | undefined>()
@@ -72,6 +75,7 @@ export class Tables {
         if (body === undefined) this.#delete.run(id)
         else this.#upsert.run(id, body)
       }
+      beforeCommit()
     })
     for (const { type, object } of changes) {
       const { uid } = object.metadata
