@@ -51,6 +51,7 @@ export interface Wait {
     | 'ForeignShard'
     | 'ListNotRead'
     | 'ModelsNotScanned'
+    | 'NotFenced'
     | 'OtherEpochAlive'
     | 'Rendezvous'
     | 'ServerTimeUnknown'

@@ -79,7 +79,9 @@ export class ServerContact {
   /** The server's clock by its last word and the monotonic time since: a jump of our wall clock does not matter. */
   serverNowMs(): number | undefined {
     const told = this.#serverTime
-    return told === undefined ? undefined : told.serverMs + (this.#doors.clock.monotonicMs() - told.atMs)
+    if (told === undefined) return undefined
+    // Whole ms, as all stamps are: a status with a fraction is refused, and its shard would never have an end.
+    return Math.floor(told.serverMs + (this.#doors.clock.monotonicMs() - told.atMs))
   }
 
   /** Nothing that was heard so far counts: ends the session (the next one follows) and forgets the server's time. */

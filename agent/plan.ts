@@ -78,9 +78,10 @@ export function planNode(desired: readonly Shard[] | undefined, observation: Nod
       .map((shard) => planShard({ shard, local: localByUid.get(shard.metadata.uid), desired, observation, nowMs })),
   ].filter((step) => step !== undefined)
 
-  const { actions, waits } = holdBackRivals(steps, desired, observation)
-  const fenced = !strangers.some((local) => isAlive(local, observation.started) && isOurs(local, observation))
-  return { actions: inOrder(actions), waits, fenced }
+  const unfenced = strangers.find((local) => isAlive(local, observation.started) && isOurs(local, observation))
+  const held = unfenced === undefined ? steps : steps.map((step) => holdBack(step, unfenced))
+  const { actions, waits } = holdBackRivals(held, desired, observation)
+  return { actions: inOrder(actions), waits, fenced: unfenced === undefined }
 }
 
 /** Memory has been critical for too long: the least important group that lives here goes, one after the other. */
@@ -119,6 +120,19 @@ function planStranger(local: LocalShard, observation: NodeObservation): Step | u
   if (isAlive(local, observation.started)) return stop(local, PLANNED_STOP, 'NotInList', observation)
   if (observation.busy.has(local.shardUid)) return waitFor(local, 'Busy', 'an action on it has not ended')
   return { kind: 'forgetShard', shardUid: local.shardUid, shardName: local.shardName }
+}
+
+/**
+ * Nothing new comes to life beside a process that the server does not know any more (it was restored from a backup, or
+ * the Node was deleted): it counts that one's bytes as free. Held at prepare, so that no rendezvous is missed.
+ */
+function holdBack(step: Step, stranger: LocalShard): Step {
+  if (isWait(step) || (step.kind !== 'prepareShard' && step.kind !== 'startShard')) return step
+  return waitFor(
+    ofShard(step.shard),
+    'NotFenced',
+    `${stranger.shardName}, which is not in the list, has not ended here`,
+  )
 }
 
 interface ShardInput {

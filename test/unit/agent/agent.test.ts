@@ -286,7 +286,10 @@ describe('losing contact', () => {
     lab.want(late)
     network.heal('mini-1')
     await clock.advance(45_000)
-    expect(hosts.calls.slice(1)).toEqual(['stop chat-0-e1-0 NotInList 60000+30000', 'prepare late-0-e1-0'])
+    expect(hosts.calls.slice(1)).toEqual(['stop chat-0-e1-0 NotInList 60000+30000'])
+    hosts.become(uid, { phase: 'Exited' })
+    await clock.advance(1_000)
+    expect(hosts.calls.slice(2)).toEqual(['forget chat-0-e1-0', 'prepare late-0-e1-0'])
   })
 
   test('an unreachable server is tried for ever, and found within half a minute of its return', async () => {

@@ -162,10 +162,15 @@ describe('start', () => {
 describe('epochs of one group on one node', () => {
   const old = wantedShard({ epoch: 1, deleted: true })
   const next = wantedShard({ epoch: 2, startByMs: NOW + 5000 })
-  test('a rank is not started while an older epoch of its group is alive here, in the list or not', () => {
+  test('a rank is not started while an older epoch of its group is alive here', () => {
     const local = [localShard(old, 'Stopping'), localShard(next)]
     expect(plan([old, next], { local }).waits).toContain('chat-0-e2-0 OtherEpochAlive')
-    expect(plan([next], { local }).waits).toContain('chat-0-e2-0 OtherEpochAlive')
+  })
+  test('nothing is prepared or started beside a process that is not in the list: its bytes count as free', () => {
+    const fresh = wantedShard({ group: 'other-0' })
+    const { waits, raw } = plan([next, fresh], { local: [localShard(old, 'Ready'), localShard(next)] })
+    expect(waits).toEqual(['chat-0-e2-0 NotFenced', 'other-0-e1-0 NotFenced'])
+    expect(raw.map((a) => a.kind)).toEqual(['stopShard'])
   })
   test('it starts once the older one has ended', () => {
     const local = [localShard(old, 'Exited'), localShard(next)]
@@ -282,12 +287,12 @@ describe('a stalled engine', () => {
 })
 
 test('stops come before starts', () => {
-  const stranger = wantedShard({ group: 'a-0' })
+  const stopped = wantedShard({ group: 'a-0', deleted: true })
   const shard = wantedShard({ group: 'z-0', startByMs: NOW + 5000 })
   const fresh = wantedShard({ group: 'b-0' })
-  const local = [localShard(shard), localShard(stranger, 'Ready')]
-  expect(plan([fresh, shard], { local }).actions).toEqual([
-    'stopShard a-0-e1-0 NotInList',
+  const local = [localShard(shard), localShard(stopped, 'Ready')]
+  expect(plan([fresh, shard, stopped], { local }).actions).toEqual([
+    'stopShard a-0-e1-0 Deleted',
     'startShard z-0-e1-0',
     'prepareShard b-0-e1-0',
   ])
