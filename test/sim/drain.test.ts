@@ -104,7 +104,7 @@ test('a drain goes on while the server restarts, and without whoever asked for i
   await cluster.clock.advance(500)
   await cluster.killServer()
   await cluster.clock.advance(30_000)
-  cluster.startServer()
+  await cluster.startServer()
   await untilDrained(node)
   expect(service.least()).toBeGreaterThanOrEqual(1)
 })

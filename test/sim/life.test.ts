@@ -58,7 +58,7 @@ test('a backoff is kept though agents and server restart in the middle of it, an
   await cluster.killServer()
   for (const name of nodes) cluster.killAgent(name)
   await cluster.clock.advance(2_000)
-  cluster.startServer()
+  await cluster.startServer()
   for (const name of nodes) cluster.startAgent(name)
   await cluster.clock.advanceUntil(() => living('chat-0').length > 0, 60_000, 'it starts again', 100)
   expect(cluster.clock.nowMs()).toBeGreaterThanOrEqual(backoffUntilMs)

@@ -1,0 +1,136 @@
+/**
+ * What must hold at every moment, whatever fails: looked at after each commit, at each start of a process and at each
+ * new routing table. A finding is a bug.
+ */
+import { allocatableBytes } from '../../src/api/hardware.ts'
+import type { Shard } from '../../src/api/shard.ts'
+import { worldOf } from '../../src/controllers/world.ts'
+import type { RoutingTable } from '../../src/gateway/routes.ts'
+import { parseBytes } from '../../src/lib/quantity.ts'
+import { checkWorld } from '../../src/planner/check.ts'
+import type { Change, Snapshot, Store } from '../../src/store/store.ts'
+import type { SimCluster } from '../support/simcluster.ts'
+import { losesWrites } from '../support/simdisk.ts'
+import type { SimMachine } from '../support/simmachine.ts'
+import type { Acknowledged } from './acknowledged.ts'
+
+export const MEMORY = '16Gi'
+
+/** Looks from now on; the list that it returns grows. */
+export function watchSafety(cluster: SimCluster, acknowledged: Acknowledged): readonly string[] {
+  const findings: string[] = []
+  const found = (more: readonly string[]) => {
+    // One broken promise breaks others: the first ones tell the most.
+    if (findings.length < 10) findings.push(...more)
+  }
+  const history = new History()
+  const follow = (store: Store) =>
+    store.onCommit((changes) => {
+      // The commits of a server that was killed at this very one are looked at when the next one starts.
+      if (!cluster.serverRuns || cluster.store !== store) return
+      found([...worldFindings(store.snapshot()), ...history.findings(changes)])
+    })
+  cluster.onServerStart = (remains) => {
+    const { store } = cluster
+    if (losesWrites(remains)) {
+      acknowledged.forget()
+      history.forget()
+    }
+    found([
+      ...worldFindings(store.snapshot()),
+      ...history.findingsAtStart(store.snapshot()),
+      ...acknowledged.findings(),
+    ])
+    follow(store)
+  }
+  if (cluster.serverRuns) follow(cluster.store)
+  cluster.ring.onStart = (machine, shard) => found(machineFindings(machine, shard))
+  cluster.onRoutes = (table) => found(routeFindings(table))
+  return findings
+}
+
+/** A person may delete the Node under a group at any time; what is bound there is planned anew in the next pass. */
+const passing = ['UnknownNode']
+
+/** The planner's own list, and: no rank without its group. */
+function worldFindings(snapshot: Snapshot): readonly string[] {
+  const broken = checkWorld(worldOf(snapshot, new Map()))
+    .filter((f) => !passing.includes(f.rule))
+    .map((f) => `${f.rule} ${f.object}: ${f.message}`)
+  const ownerless = snapshot
+    .list('Shard')
+    .filter((shard) => shard.metadata.deletionTimestamp === undefined && groupOf(snapshot, shard) === undefined)
+  return [...broken, ...ownerless.map((shard) => `RankWithoutGroup: ${shard.metadata.name}`)]
+}
+
+const groupOf = (snapshot: Snapshot, shard: Shard) =>
+  (shard.metadata.ownerReferences ?? []).map((owner) => snapshot.getByUid(owner.uid)).find((o) => o !== undefined)
+
+/** What no single state shows: revisions and epochs only grow, and an epoch's rank is one Shard for ever. */
+class History {
+  #revision = 0
+  readonly #epochs = new Map<string, number>()
+  readonly #ranks = new Map<string, string>()
+
+  /** The disk lost its past: epochs may come again, under other uids; revisions never do. */
+  forget(): void {
+    this.#epochs.clear()
+    this.#ranks.clear()
+  }
+
+  findingsAtStart(snapshot: Snapshot): readonly string[] {
+    const known = this.#revision
+    this.#revision = Math.max(known, snapshot.revision)
+    return snapshot.revision < known ? [`RevisionReused: a server starts at ${snapshot.revision}, after ${known}`] : []
+  }
+
+  findings(changes: readonly Change[]): readonly string[] {
+    return changes.flatMap((change) => [...this.#ofRevision(change), ...this.#ofEpoch(change), ...this.#ofRank(change)])
+  }
+
+  #ofRevision({ revision }: Change): readonly string[] {
+    const known = this.#revision
+    this.#revision = revision
+    return revision <= known ? [`RevisionReused: ${revision} after ${known}`] : []
+  }
+
+  #ofEpoch({ object }: Change): readonly string[] {
+    if (object.kind !== 'ShardGroup') return []
+    const { epoch } = object.spec as { epoch: number }
+    const known = this.#epochs.get(object.metadata.uid) ?? 0
+    this.#epochs.set(object.metadata.uid, epoch)
+    return epoch < known ? [`EpochBackwards: ${object.metadata.name} from ${known} to ${epoch}`] : []
+  }
+
+  #ofRank({ type, object }: Change): readonly string[] {
+    if (type !== 'ADDED' || object.kind !== 'Shard') return []
+    const owner = object.metadata.ownerReferences?.[0]?.uid ?? ''
+    const rank = `${owner} ${object.metadata.name}`
+    const known = this.#ranks.get(rank)
+    this.#ranks.set(rank, object.metadata.uid)
+    return known === undefined ? [] : [`EpochReused: ${object.metadata.name} was made twice`]
+  }
+}
+
+const allocatable = allocatableBytes({ memoryBytes: parseBytes(MEMORY), osVersion: '15.3' })
+
+/** Of a machine at the start of a process, whatever the store believes. */
+function machineFindings(machine: SimMachine, started: Shard): readonly string[] {
+  const findings: string[] = []
+  const at = `${machine.name} starts ${started.metadata.name}`
+  if (started.spec.nodeName !== machine.name) findings.push(`ActsForAnother: ${at} of ${started.spec.nodeName}`)
+  const others = machine.processes().filter(({ shard }) => shard.metadata.uid !== started.metadata.uid)
+  for (const { shard } of others)
+    if (shard.spec.group === started.spec.group) findings.push(`TwoEpochsAlive: ${at} beside ${shard.metadata.name}`)
+  const bytes = machine.processes().reduce((sum, { shard }) => sum + shard.spec.memoryBytes, 0)
+  if (bytes > allocatable) findings.push(`Oversold: ${at}: ${bytes} bytes of ${allocatable}`)
+  return findings
+}
+
+/** Never two epochs of a group routed. */
+function routeFindings(table: RoutingTable): readonly string[] {
+  return [...table].flatMap(([name, replicas]) => {
+    const groups = replicas.map((replica) => replica.group)
+    return new Set(groups).size === groups.length ? [] : [`RoutedTwice: ${name} to ${groups.join(', ')}`]
+  })
+}

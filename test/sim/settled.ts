@@ -1,0 +1,64 @@
+/** Has the cluster come to what is asked of it? In the store, on the machines and in the gateway. */
+import { findCondition, isTrue } from '../../src/api/conditions.ts'
+import { worldOf } from '../../src/controllers/world.ts'
+import { deriveRoutes } from '../../src/gateway/routes.ts'
+import { checkWorld } from '../../src/planner/check.ts'
+import { boundBytes } from '../../src/planner/ledger.ts'
+import type { Snapshot } from '../../src/store/store.ts'
+import type { SimCluster } from '../support/simcluster.ts'
+import type { SimMachine } from '../support/simmachine.ts'
+
+/** undefined: it has. Else what is still open. */
+export function unsettled(cluster: SimCluster): string | undefined {
+  if (!cluster.serverAnswers) return 'the server does not answer'
+  const snapshot = cluster.store.snapshot()
+  const bound = boundBytes({ groups: snapshot.list('ShardGroup'), shards: snapshot.list('Shard') })
+  return (
+    unsettledObject(snapshot) ??
+    [...cluster.machines.values()]
+      .map((machine) => unsettledMachine(machine, snapshot, bound.get(machine.name) ?? 0))
+      .find((open) => open !== undefined) ??
+    unsettledRoutes(cluster, snapshot)
+  )
+}
+
+function unsettledObject(snapshot: Snapshot): string | undefined {
+  for (const { metadata, status } of snapshot.list('ModelDeployment')) {
+    const scheduled = findCondition(status?.conditions, 'Scheduled')
+    const refused = scheduled?.reason === 'Unschedulable' && scheduled.message.includes('nodes are available')
+    if (metadata.deletionTimestamp !== undefined) return `${metadata.name} is being deleted`
+    if (!isTrue(status?.conditions, 'Ready') && !refused)
+      return `${metadata.name}: ${findCondition(status?.conditions, 'Ready')?.message ?? 'no condition'}`
+  }
+  for (const node of snapshot.list('Node'))
+    if (!isTrue(node.status?.conditions, 'Ready')) return `${node.metadata.name} is not Ready`
+  for (const group of snapshot.list('ShardGroup'))
+    if (group.spec.members.length > 0 && !isTrue(group.status?.conditions, 'Ready'))
+      return `${group.metadata.name}: ${findCondition(group.status?.conditions, 'Ready')?.message ?? ''}`
+  const broken = checkWorld(worldOf(snapshot, new Map())).at(0)
+  return broken === undefined ? undefined : `${broken.rule} ${broken.object}: ${broken.message}`
+}
+
+/** Exactly what is bound there runs there. */
+function unsettledMachine(machine: SimMachine, snapshot: Snapshot, boundBytes: number): string | undefined {
+  if (snapshot.get('Node', '', machine.name) === undefined) return `${machine.name} has no Node`
+  const orphan = machine.processes().find((p) => snapshot.getByUid(p.shard.metadata.uid) === undefined)
+  if (orphan !== undefined) return `${orphan.shard.metadata.name} is an orphan on ${machine.name}`
+  const bytes = machine.processes().reduce((sum, p) => sum + p.shard.spec.memoryBytes, 0)
+  return bytes === boundBytes ? undefined : `${machine.name} runs ${bytes} bytes, ${boundBytes} are bound`
+}
+
+/** The gateway sends requests where the store says, and there a leader listens. */
+function unsettledRoutes({ routes, machines }: SimCluster, snapshot: Snapshot): string | undefined {
+  const wanted = deriveRoutes({
+    deployments: snapshot.list('ModelDeployment'),
+    groups: snapshot.list('ShardGroup'),
+    shards: snapshot.list('Shard'),
+    nodes: snapshot.list('Node'),
+  })
+  const told = (table: typeof wanted | undefined) => JSON.stringify([...(table ?? [])].sort())
+  if (told(routes) !== told(wanted)) return `the gateway routes ${told(routes)}, not ${told(wanted)}`
+  const living = new Set([...machines.values()].flatMap((m) => m.processes().map((p) => p.shard.metadata.uid)))
+  const dead = [...wanted.values()].flat().find((replica) => !living.has(replica.shardUid))
+  return dead === undefined ? undefined : `${dead.group} is routed to a leader that is gone`
+}
