@@ -5,8 +5,8 @@
 import { spawn } from 'node:child_process'
 import { openSync } from 'node:fs'
 import { join } from 'node:path'
-import { sleep, systemClock } from '../lib/clock.ts'
-import { OpError } from '../lib/errors.ts'
+import { every, sleep, systemClock } from '../lib/clock.ts'
+import { OpError, messageOf } from '../lib/errors.ts'
 import type { Logger } from '../lib/log.ts'
 import { nodeArgv } from '../lib/nodeargv.ts'
 import { isAlive, signalProcess } from '../lib/process.ts'
@@ -26,6 +26,7 @@ export interface GatewayChildOptions {
 const START_TIMEOUT_MS = 20_000
 const STOP_TIMEOUT_MS = 15_000
 const POLL_MS = 25
+const LOOK_MS = 1_000
 
 export async function startOrAdoptGateway(options: GatewayChildOptions): Promise<GatewayRecord> {
   const file = recordFile(options.dataDir)
@@ -39,6 +40,29 @@ export async function startOrAdoptGateway(options: GatewayChildOptions): Promise
   }
   removeGatewayRecord(file)
   return start(options, file)
+}
+
+/**
+ * Starts the gateway anew when it dies, until the signal aborts: clients have this one address. `onGateway` is told of
+ * each new one.
+ */
+export async function keepGateway(
+  first: GatewayRecord,
+  options: GatewayChildOptions,
+  signal: AbortSignal,
+  onGateway: (record: GatewayRecord) => void,
+): Promise<void> {
+  let record = first
+  await every(systemClock, LOOK_MS, signal, async () => {
+    if (isAlive(record.pid, record.startTime)) return
+    options.log.warn('gateway is gone and is started anew', { pid: record.pid, address: record.address })
+    try {
+      record = await startOrAdoptGateway({ ...options, listen: record.address })
+      onGateway(record)
+    } catch (error) {
+      options.log.error('gateway not started', { error: messageOf(error) })
+    }
+  })
 }
 
 const recordFile = (dataDir: string) => join(dataDir, 'gateway.json')

@@ -13,7 +13,7 @@ import { checkedEndpoint } from '../server/hub/refusals.ts'
 import { createSessions } from '../server/sessions.ts'
 import { openStore } from '../store/sqlite.ts'
 import { followParent, tellUp } from './child.ts'
-import { startOrAdoptGateway, stopGateway } from './gatewaychild.ts'
+import { keepGateway, startOrAdoptGateway, stopGateway } from './gatewaychild.ts'
 import { startFollowing } from './gitops.ts'
 import type { GatewayRecord } from './gatewayrecord.ts'
 import { makeLogger } from './logger.ts'
@@ -68,15 +68,20 @@ export async function runServer(flags: ServerFlags, env: Env, signals: Signals):
   const controllers = startControllers({ store, sessions, ...doors, gatewayUrl, hub })
   const following = await startFollowing({ store, ...doors, dataDir, env, webhooks })
   log.info('server listens', { address: server.address, dataDir, version, revision: store.stats().revision })
-  if (flags.gateway !== 'none')
-    gateway = await startOrAdoptGateway({
+  const ending = new AbortController()
+  let kept: Promise<void> | undefined
+  if (flags.gateway !== 'none') {
+    const options = {
       dataDir,
       server: beside(server.address),
       credentials: trust?.gatewayCredentials,
       listen: flags.gateway,
       clusterUid: store.clusterUid,
       log,
-    })
+    }
+    gateway = await startOrAdoptGateway(options)
+    kept = keepGateway(gateway, options, ending.signal, (next) => (gateway = next))
+  }
   tellUp({ gatewayUrl: gatewayUrl() })
 
   const failure = await Promise.race([signals.stopped(), aborted(parent.stop), store.failed])
@@ -86,6 +91,8 @@ export async function runServer(flags: ServerFlags, env: Env, signals: Signals):
     return 1
   }
   log.info('server stops', { revision: store.stats().revision })
+  ending.abort()
+  await kept
   // A planned stop stops the gateway, too; after a crash it serves on and the next server adopts it.
   if (gateway !== undefined) await stopGateway(gateway)
   await following.stop()

@@ -6,16 +6,18 @@ import { benchGateway } from './gateway.ts'
 import { benchHeaders } from './headers.ts'
 import { load, machineRows } from './machine.ts'
 import { benchPlan } from './plan.ts'
+import { benchRecovery } from './recovery.ts'
 import { printRows } from './stats.ts'
 import { benchWrites } from './writes.ts'
 
 const dir = tempDir()
 try {
-  console.error('measuring plans, writes, the gateway and fetching; about two minutes…')
+  console.error('measuring plans, writes, the gateway, fetching and healing; about four minutes…')
   const machine = machineRows(dir, load())
   const control = [...benchPlan(), ...(await benchWrites(dir))]
   const serving = [...(await benchGateway()), ...(await benchHeaders()), ...(await benchFetch(dir))]
-  printRows([...machine, ...control, ...serving])
+  const healing = await benchRecovery()
+  printRows([...machine, ...control, ...serving, ...healing])
 } finally {
   rmSync(dir, { recursive: true, force: true })
 }

@@ -1,5 +1,5 @@
 /** The server and the agents die at any moment: engines and answers live on, nothing acknowledged is lost. */
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { isTrue } from '../../src/api/conditions.ts'
@@ -124,6 +124,15 @@ test('SIGKILL of the server under load: answers go on, the restarted server find
   expect(await readyIn(client, 'pp-0', 1)).toBe(true)
   expect((await complete(gateway, 'pp')).status).toBe(200)
 }, 120_000)
+
+test('SIGKILL of the gateway: the server starts it anew on the same address', async () => {
+  const before = await identity()
+  const { pid } = JSON.parse(readFileSync(join(dir, 'server', 'gateway.json'), 'utf8')) as { pid: number }
+  process.kill(pid, 'SIGKILL')
+  const answers = () => complete(gateway, 'pp').then((response) => response.status === 200)
+  await until(answers, 30_000, 'the next gateway answers')
+  expect(await identity()).toEqual(before)
+}, 60_000)
 
 test('SIGKILL of an agent: its shards live on, serve on, and are adopted', async () => {
   const before = await identity()
