@@ -93,7 +93,7 @@ export function storyOf(seed: number, length?: number): Story {
 
 /** How often each comes, beside the others. */
 const weights: Readonly<Record<CommandKind, number>> = {
-  apply: 8,
+  apply: 12,
   scale: 4,
   remove: 3,
   cordon: 1,
@@ -107,10 +107,10 @@ const weights: Readonly<Record<CommandKind, number>> = {
   reboot: 2,
   killServer: 4,
   pauseServer: 2,
-  crashAt: 8,
+  crashAt: 10,
   backUp: 2,
   compact: 3,
-  fillDisk: 2,
+  fillDisk: 4,
   slowDisk: 1,
   breakDisk: 1,
   cut: 6,
@@ -195,7 +195,7 @@ const span = (random: SeededRandom, maxMs: number): number => Math.ceil(maxMs * 
 function wishIn(random: SeededRandom): Wish {
   return {
     ...pick<(typeof shapes)[number]>(random, shapes),
-    model: pick(random, ['small', 'small', 'large'] as const),
+    model: pick(random, ['small', 'large', 'large'] as const),
     contextTokens: pick(random, [128, 256]),
     nodeLossSeconds: pick(random, [30, 120]),
   }
