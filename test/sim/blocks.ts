@@ -3,6 +3,8 @@ import { storyOf } from './commands.ts'
 import { tellStory } from './story.ts'
 
 const BLOCK = 10
+/** A few seconds on a quiet machine; a busy one must not make a finding of it. */
+export const BLOCK_LIMIT_MS = 240_000
 /** Short stories, many of them: `npm run sim` tells the long ones. */
 const shortLength = (seed: number) => 2 + (seed % 4)
 

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { Story } from './commands.ts'
 import { tellStory } from './story.ts'
-import { blocks, findingsOfSeeds } from './blocks.ts'
+import { BLOCK_LIMIT_MS, blocks, findingsOfSeeds } from './blocks.ts'
 
 const folder = join(import.meta.dirname, 'seeds')
 const kept = readdirSync(folder).filter((file) => file.endsWith('.json'))
@@ -14,6 +14,8 @@ test.each(kept)('the story of %s, which once ended badly, ends well', async (fil
   expect((await tellStory(story)).findings).toEqual([])
 })
 
-test.each(blocks(1, 100))('a cluster under faults stays safe and settles: seeds %i to %i', async (from, to) => {
-  expect(await findingsOfSeeds(from, to)).toEqual([])
-})
+test.each(blocks(1, 100))(
+  'a cluster under faults stays safe and settles: seeds %i to %i',
+  async (from, to) => expect(await findingsOfSeeds(from, to)).toEqual([]),
+  BLOCK_LIMIT_MS,
+)

@@ -39,13 +39,25 @@ function unsettledObject(snapshot: Snapshot): string | undefined {
   return broken === undefined ? undefined : `${broken.rule} ${broken.object}: ${broken.message}`
 }
 
-/** Exactly what is bound there runs there. */
+/**
+ * Exactly what is bound there runs there. The successor of a group that may not stop yet (its deployment is refused for
+ * want of room) has its bytes bound and waits, prepared.
+ */
 function unsettledMachine(machine: SimMachine, snapshot: Snapshot, boundBytes: number): string | undefined {
-  if (snapshot.get('Node', '', machine.name) === undefined) return `${machine.name} has no Node`
-  const orphan = machine.processes().find((p) => snapshot.getByUid(p.shard.metadata.uid) === undefined)
-  if (orphan !== undefined) return `${orphan.shard.metadata.name} is an orphan on ${machine.name}`
-  const bytes = machine.processes().reduce((sum, p) => sum + p.shard.spec.memoryBytes, 0)
-  return bytes === boundBytes ? undefined : `${machine.name} runs ${bytes} bytes, ${boundBytes} are bound`
+  const { name } = machine
+  if (snapshot.get('Node', '', name) === undefined) return `${name} has no Node`
+  const living = new Map(machine.processes().map(({ shard }) => [shard.metadata.uid, shard]))
+  const orphan = [...living.values()].find((shard) => snapshot.getByUid(shard.metadata.uid) === undefined)
+  if (orphan !== undefined) return `${orphan.metadata.name} is an orphan on ${name}`
+  const own = snapshot.list('Shard').filter((shard) => shard.spec.nodeName === name)
+  const missing = own.find((shard) => shard.status?.phase !== 'Prepared' && !living.has(shard.metadata.uid))
+  if (missing !== undefined)
+    return `${missing.metadata.name} is ${missing.status?.phase ?? 'Pending'}, and not on ${name}`
+  const waits = snapshot
+    .list('ShardGroup')
+    .some((group) => group.spec.next?.members.some((member) => member.node === name) === true)
+  const bytes = [...living.values()].reduce((sum, shard) => sum + shard.spec.memoryBytes, 0)
+  return bytes === boundBytes || waits ? undefined : `${name} runs ${bytes} bytes, ${boundBytes} are bound`
 }
 
 /** The gateway sends requests where the store says, and there a leader listens. */
