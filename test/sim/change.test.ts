@@ -129,7 +129,7 @@ describe('nothing restarts', () => {
       tx.put({ ...revision, spec: { ...revision.spec, template } } as unknown as Revision)
     })
     await cluster.killServer()
-    cluster.startServer()
+    await cluster.startServer()
     await apply({ replicas: 3 })
     await cluster.clock.advance(60_000)
     expect(revisions()).toHaveLength(1)
