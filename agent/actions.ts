@@ -32,6 +32,15 @@ export interface StopLimits {
   readonly graceMs: number
 }
 export const PLANNED_STOP: StopLimits = { drainMs: 60_000, graceMs: 30_000 }
+
+/** A stop with so many seconds in all: parted as a planned one is, and never longer than that. 0 kills at once. */
+export function stopWithin(graceSeconds: number | undefined): StopLimits {
+  const { drainMs, graceMs } = PLANNED_STOP
+  const totalMs = graceSeconds === undefined ? drainMs + graceMs : Math.min(graceSeconds * 1000, drainMs + graceMs)
+  const killMs = Math.round((totalMs * graceMs) / (drainMs + graceMs))
+  return { drainMs: totalMs - killMs, graceMs: killMs }
+}
+
 /** After a rank's failure nobody can use what the others would still say. */
 export const STOP_AFTER_FAILURE: StopLimits = { drainMs: 0, graceMs: 10_000 }
 

@@ -4,7 +4,7 @@
  */
 import type { Shard, ShardExit } from '../src/api/shard.ts'
 import type { Action, ActionKind, Step, StopLimits, StopReason, Wait } from './actions.ts'
-import { KILL, PLANNED_STOP, STOP_AFTER_FAILURE, fail, isWait, ofShard, waitFor } from './actions.ts'
+import { KILL, PLANNED_STOP, STOP_AFTER_FAILURE, fail, isWait, ofShard, stopWithin, waitFor } from './actions.ts'
 import type { FetchState } from './fetch/fetcher.ts'
 import { wantedModel } from './fetch/needed.ts'
 import { findModel } from './findmodel.ts'
@@ -151,7 +151,7 @@ function planShard(input: ShardInput): Step | undefined {
     if (!alive) return undefined
     return groupFailed(input)
       ? stop(local, STOP_AFTER_FAILURE, 'GroupFailed', observation)
-      : stop(local, PLANNED_STOP, 'Deleted', observation)
+      : stop(local, stopWithin(shard.metadata.deletionGracePeriodSeconds), 'Deleted', observation)
   }
   if (isOver(shard, observation)) {
     const silent = observation.failures.get(shard.metadata.uid)?.reason === 'ShardhostSilent'

@@ -11,7 +11,7 @@ import type { Model } from './model.ts'
 import type { ModelDeployment } from './modeldeployment.ts'
 import type { Node } from './node.ts'
 import type { AnyObject, ObjectOf } from './objects.ts'
-import type { Event, Revision } from './records.ts'
+import type { ApplySet, Event, Revision } from './records.ts'
 import type { Shard } from './shard.ts'
 import type { ShardGroup } from './shardgroup.ts'
 import type { Sync } from './sync.ts'
@@ -231,6 +231,14 @@ function syncState({ metadata, spec, status }: Sync): string {
   return ready === undefined ? 'Pending' : ready.status === 'True' ? 'Synced' : text(ready.reason)
 }
 
+const applySetColumns: readonly CellColumn<ApplySet>[] = [
+  nameColumn,
+  column('KINDS', ({ spec }) => joined(spec.kinds)),
+  column('NAMESPACES', ({ spec }) => joined(spec.namespaces)),
+  ageColumn,
+  wide('ID', ({ spec }) => spec.id),
+]
+
 const eventColumns: readonly CellColumn<Event>[] = [
   column('LAST SEEN', (event, nowMs) => {
     const last = ageSince(event.lastTimestamp, nowMs)
@@ -275,6 +283,7 @@ const columns: { readonly [K in KindName]: readonly CellColumn<ObjectOf[K]>[] } 
   Shard: shardColumns,
   Revision: revisionColumns,
   Sync: syncColumns,
+  ApplySet: applySetColumns,
   Event: eventColumns,
   User: userColumns,
   ApiKey: keyColumns,

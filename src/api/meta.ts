@@ -31,6 +31,8 @@ export interface ObjectMeta {
   /** RFC 3339, seconds. */
   readonly creationTimestamp: string
   readonly deletionTimestamp?: string
+  /** How long the engines behind it may take to end, from deletionTimestamp on; absent: as long as a planned stop. */
+  readonly deletionGracePeriodSeconds?: number
   readonly labels?: Readonly<Record<string, string>>
   readonly annotations?: Readonly<Record<string, string>>
   readonly ownerReferences?: readonly OwnerReference[]

@@ -2,7 +2,7 @@
 import type { Model } from './model.ts'
 import type { ModelDeployment } from './modeldeployment.ts'
 import type { Node } from './node.ts'
-import type { Event, Revision } from './records.ts'
+import type { ApplySet, Event, Revision } from './records.ts'
 import type { Shard } from './shard.ts'
 import type { ShardGroup } from './shardgroup.ts'
 import type { Sync } from './sync.ts'
@@ -16,6 +16,7 @@ export interface ObjectOf {
   Shard: Shard
   Revision: Revision
   Sync: Sync
+  ApplySet: ApplySet
   Event: Event
   User: User
   ApiKey: ApiKey

@@ -1,4 +1,4 @@
-/** Revision and Event: what was wanted, and what happened. Written by the system only. */
+/** Revision, Event and ApplySet: what was wanted, what happened, and what was applied together. */
 import type { DeploymentTemplate } from './modeldeployment.ts'
 import type { ObjectMeta } from './meta.ts'
 
@@ -17,6 +17,17 @@ export const CHANGE_CAUSE_ANNOTATION = 'mctl.dev/change-cause'
 /** Why a deployment was changed, in a person's words; kubectl's annotation counts, too. */
 export const changeCauseOf = ({ metadata }: { readonly metadata: ObjectMeta }): string | undefined =>
   metadata.annotations?.[CHANGE_CAUSE_ANNOTATION] ?? metadata.annotations?.['kubernetes.io/change-cause']
+
+/** What `mctl apply --prune --applyset` applied together. Its members carry its id as a label. */
+export interface ApplySet {
+  readonly apiVersion: string
+  readonly kind: 'ApplySet'
+  readonly metadata: ObjectMeta
+  readonly spec: { readonly id: string; readonly kinds: readonly string[]; readonly namespaces: readonly string[] }
+}
+
+/** The label that tells members. */
+export const APPLYSET_LABEL = 'applyset.mctl.dev/part-of'
 
 export interface InvolvedObject {
   readonly apiVersion: string

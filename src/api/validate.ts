@@ -31,6 +31,7 @@ const kindRules: { readonly [K in KindName]: readonly Rule<ObjectOf[K]>[] } = {
   Shard: shardRules,
   Revision: [],
   Sync: syncRules,
+  ApplySet: [],
   Event: [],
   User: userRules,
   ApiKey: [],

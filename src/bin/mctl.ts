@@ -6,7 +6,6 @@
 import type { Starters } from '../cli/context.ts'
 import { runCommand } from '../cli/program.ts'
 import { systemClock, systemRandom } from '../lib/clock.ts'
-import { connect } from '../rpc/grpcclient.ts'
 import type { ClientTls } from '../rpc/tls.ts'
 import { watchSignals } from './signals.ts'
 import { makeTerminal } from './terminal.ts'
@@ -40,7 +39,8 @@ async function main(): Promise<number> {
     random: systemRandom,
     signal: signals.first,
     version,
-    connect: (address: string, tls?: ClientTls) => connect(address, tls === undefined ? { user } : { tls }),
+    connect: async (address: string, tls?: ClientTls) =>
+      (await import('../rpc/grpcclient.ts')).connect(address, tls === undefined ? { user } : { tls }),
     starters,
     machine: async () => (await import('./machine.ts')).thisMachine(env),
   }

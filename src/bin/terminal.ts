@@ -1,4 +1,5 @@
 /** The terminal of this process. */
+import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import type { Terminal } from '../cli/context.ts'
 
@@ -16,6 +17,7 @@ export function makeTerminal(signal: AbortSignal): ProcessTerminal {
     isTty: process.stdout.isTTY === true,
     readStdin,
     question: (prompt) => question(prompt, signal),
+    edit,
     flush: async () => {
       await Promise.all(
         [process.stdout, process.stderr].map((stream) => new Promise((resolve) => stream.write('', resolve))),
@@ -28,6 +30,19 @@ async function readStdin(): Promise<Uint8Array> {
   const chunks: Buffer[] = []
   for await (const chunk of process.stdin) chunks.push(chunk as Buffer)
   return Buffer.concat(chunks)
+}
+
+/** The editor has the terminal to itself; its name may hold arguments, as in EDITOR="code --wait". */
+function edit(editor: string, file: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const child = spawn('/bin/sh', ['-c', `${editor} "$1"`, 'sh', file], { stdio: 'inherit' })
+    child.once('error', reject)
+    child.once('exit', (code) =>
+      code === 0
+        ? resolve()
+        : reject(new Error(`there was a problem with the editor "${editor}" (exit ${code ?? 'by a signal'})`)),
+    )
+  })
 }
 
 let lines: AsyncIterator<string> | undefined

@@ -41,6 +41,20 @@ export const catalog: readonly CatalogEntry[] = [
     async () => (await import('./change/drain.ts')).defineDrain,
   ),
   entry(
+    'diff',
+    'What apply would change: exit 0 nothing, 1 something, above 1 an error.',
+    async () => (await import('./write/diff.ts')).defineDiff,
+  ),
+  entry('edit', 'Edit an object in your editor.', async () => (await import('./write/edit.ts')).defineEdit),
+  entry('patch', 'Change single fields of an object.', async () => (await import('./write/patch.ts')).definePatch),
+  entry('label', 'Set and remove labels.', async () => (await import('./write/label.ts')).defineLabel),
+  entry('annotate', 'Set and remove annotations.', async () => (await import('./write/annotate.ts')).defineAnnotate),
+  entry(
+    'taint',
+    'Keep groups that do not tolerate it off a node.',
+    async () => (await import('./write/taint.ts')).defineTaint,
+  ),
+  entry(
     'plan',
     'Would it fit, where, how fast, and why not otherwise. Nothing is written.',
     async () => (await import('./plan/plan.ts')).definePlan,
@@ -71,6 +85,12 @@ export const catalog: readonly CatalogEntry[] = [
     'chat',
     'Talk with a model through the gateway; tokens per second at the end.',
     async () => (await import('./run/chat.ts')).defineChat,
+  ),
+  entry('explain', 'What a field means.', async () => (await import('./learn/explain.ts')).defineExplain),
+  entry(
+    'api-resources',
+    'The types that there are.',
+    async () => (await import('./learn/apiresources.ts')).defineApiResources,
   ),
   entry(
     'config',

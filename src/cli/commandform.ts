@@ -2,7 +2,7 @@
 import type { Command } from 'commander'
 import { Option } from 'commander'
 import type { Cli } from './context.ts'
-import { DEFAULT_SERVER } from './context.ts'
+import { CliError, DEFAULT_SERVER } from './context.ts'
 
 export type Done = (exitCode: number) => void
 
@@ -28,6 +28,12 @@ const pathOf = (command: Command): string =>
   command.parent === null ? command.name() : `${pathOf(command.parent)} ${command.name()}`
 
 export const collect = (value: string, previous: readonly string[] | undefined) => [...(previous ?? []), value]
+
+/** The value of a flag that may be written `--flag`, `--flag=true` or `--flag=false`. */
+export function asBoolean(value: string): boolean {
+  if (value !== 'true' && value !== 'false') throw new CliError(`invalid argument "${value}": must be true or false`)
+  return value === 'true'
+}
 
 class ConnectionOption extends Option {}
 class NamespaceOption extends Option {}

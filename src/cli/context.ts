@@ -14,6 +14,8 @@ export interface Terminal {
   readStdin(): Promise<Uint8Array>
   /** A line that a person typed, undefined at the end of input. For `mctl chat`. */
   question(prompt: string): Promise<string | undefined>
+  /** Lets a person edit the file; `editor` is the command line of the editor. Resolves when it has ended. */
+  edit(editor: string, file: string): Promise<void>
 }
 
 export interface Cli {
@@ -27,7 +29,8 @@ export interface Cli {
   readonly signal: AbortSignal
   readonly version: string
   /** Without credentials the call says who it is by header. */
-  connect(address: string, credentials?: ClientTls): Client
+  /** Loaded when it is called for: not every command talks to a server. */
+  connect(address: string, credentials?: ClientTls): Client | Promise<Client>
   readonly starters: Starters
   /** Loaded when a command asks for it. */
   machine(): Promise<Machine>
@@ -112,7 +115,7 @@ export async function withClient<T>(
   use: (client: Client) => Promise<T>,
 ): Promise<T> {
   const address = serverAddress(cli, server)
-  const client = cli.connect(address, credentialsFor(cli, address))
+  const client = await cli.connect(address, credentialsFor(cli, address))
   try {
     return await use(client)
   } finally {

@@ -1,15 +1,21 @@
-/** Which objects a command is about: `TYPE NAME…`, `TYPE/NAME…`, `TYPE,TYPE`, or all of a type. */
+/** Which objects a command is about: `TYPE NAME…`, `TYPE/NAME…`, `TYPE,TYPE`, all of a type, or those of files. */
 import type { KindName } from '../api/kinds.ts'
 import { findKind, kinds } from '../api/kinds.ts'
 import { DEFAULT_NAMESPACE } from '../api/meta.ts'
 import type { Client, ObjectRef } from '../rpc/messages.ts'
+import type { Cli } from './context.ts'
 import { CliError } from './context.ts'
 
 /** An object by name; without a name all of the kind. */
 export interface Target {
   readonly kind: KindName
   readonly name: string | undefined
+  /** Of an object of a file that names one. */
+  readonly namespace?: string
 }
+
+/** What `all` stands for: what runs, and why. */
+const everything: readonly KindName[] = ['ModelDeployment', 'ShardGroup', 'Shard']
 
 const allTypes = Object.values(kinds)
   .map((kind) => (kind.shortNames.length > 0 ? `${kind.plural} (${kind.shortNames.join(', ')})` : kind.plural))
@@ -34,7 +40,7 @@ export function targetsOf(words: readonly string[], verb: string): readonly Targ
   const [first, ...names] = words
   if (first === undefined) throw new CliError(noWordsText(verb))
   if (words.some((word) => word.includes('/'))) return words.map((word) => slashTarget(word, verb))
-  const types = first.split(',').map(kindOf)
+  const types = first.split(',').flatMap((type) => (type.toLowerCase() === 'all' ? everything : [kindOf(type)]))
   return types.flatMap((kind): Target[] =>
     names.length === 0 ? [{ kind, name: undefined }] : names.map((name) => ({ kind, name })),
   )
@@ -60,43 +66,74 @@ function slashTarget(word: string, verb: string): Target {
   return { kind: kindOf(type), name }
 }
 
-export interface TargetFlags {
+export interface FileFlags {
   readonly namespace?: string
-  readonly all?: boolean
-  readonly selector?: string
+  readonly filename?: readonly string[]
+  readonly recursive?: boolean
 }
 
-/** The references of what the words name. A type without a name needs `--all` or a selector: nobody deletes all by oversight. */
+/** What the words name, or the files hold: one of both. */
+export async function targetsFrom(
+  cli: Cli,
+  words: readonly string[],
+  verb: string,
+  { filename, recursive, namespace }: FileFlags,
+): Promise<readonly Target[]> {
+  if (filename === undefined) return targetsOf(words, verb)
+  if (words.length > 0) throw new CliError('when files are given with -f, types and names may not be')
+  const { readManifests } = await import('./files.ts')
+  const located = await readManifests(cli, filename, recursive === true)
+  return located.map(({ manifest: { kind, metadata } }) => {
+    const own = metadata.namespace ?? namespace
+    return { kind: kindOf(kind), name: metadata.name, ...(own === undefined ? {} : { namespace: own }) }
+  })
+}
+
+export interface TargetFlags extends FileFlags {
+  readonly all?: boolean
+  readonly selector?: string
+  readonly fieldSelector?: string
+}
+
+/** The references of what the words or files name. A type without a name needs `--all` or a selector: nobody deletes all by oversight. */
 export async function refsOf(
+  cli: Cli,
   client: Client,
   words: readonly string[],
   verb: string,
   flags: TargetFlags,
 ): Promise<readonly ObjectRef[]> {
-  const targets = targetsOf(words, verb)
-  const ofAll = flags.all === true || flags.selector !== undefined
-  if (ofAll && targets.some((target) => target.name !== undefined))
-    throw new CliError(
-      flags.selector === undefined
-        ? 'setting --all with names makes no sense: give names, or --all'
-        : 'name cannot be provided when a selector is specified',
-    )
-  if (flags.all === true && flags.selector !== undefined)
-    throw new CliError('setting both --all and a selector makes no sense: give one of them')
-  if (!ofAll && targets.some((target) => target.name === undefined))
-    throw new CliError('resource(s) were provided, but no name was specified; use --all for all of them')
-  const refs = targets.map(async ({ kind, name }) =>
-    name === undefined ? refsOfKind(client, kind, flags) : [refOf(kind, name, flags.namespace)],
+  const targets = await targetsFrom(cli, words, verb, flags)
+  checkSelection(targets, flags)
+  const refs = targets.map(async ({ kind, name, namespace = flags.namespace }) =>
+    name === undefined ? refsOfKind(client, kind, flags) : [refOf(kind, name, namespace)],
   )
   return (await Promise.all(refs)).flat()
 }
 
-async function refsOfKind(client: Client, kind: KindName, flags: TargetFlags): Promise<readonly ObjectRef[]> {
+function checkSelection(targets: readonly Target[], flags: TargetFlags): void {
+  const selected = flags.selector !== undefined || flags.fieldSelector !== undefined
+  const named = targets.some((target) => target.name !== undefined)
+  if (named && (flags.all === true || selected))
+    throw new CliError(
+      selected
+        ? 'name cannot be provided when a selector is specified'
+        : 'setting --all with names makes no sense: give names, or --all',
+    )
+  if (flags.all === true && flags.selector !== undefined)
+    throw new CliError('setting both --all and a selector makes no sense: give one of them')
+  if (flags.all !== true && !selected && targets.some((target) => target.name === undefined))
+    throw new CliError('resource(s) were provided, but no name was specified; use --all for all of them')
+}
+
+/** All of the kind that the selectors pick. */
+export async function refsOfKind(client: Client, kind: KindName, flags: TargetFlags): Promise<readonly ObjectRef[]> {
   const { namespace } = refOf(kind, '', flags.namespace)
   const { items } = await client.list({
     kind,
     ...(namespace === '' ? {} : { namespace }),
     ...(flags.selector === undefined ? {} : { labelSelector: flags.selector }),
+    ...(flags.fieldSelector === undefined ? {} : { fieldSelector: flags.fieldSelector }),
   })
   return items.map((item) => refOf(kind, item.metadata.name, item.metadata.namespace))
 }

@@ -25,6 +25,7 @@ export function healthOf(object: MctlObject | undefined): Health {
     case 'ShardGroup':
     case 'Shard':
     case 'Revision':
+    case 'ApplySet':
     case 'Event':
     case 'User':
     case 'ApiKey':

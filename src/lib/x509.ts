@@ -21,6 +21,7 @@ import {
   cryptoProvider,
 } from '@peculiar/x509'
 import type { JsonGeneralName, JsonName } from '@peculiar/x509'
+import { alternativesOf } from './alternativenames.ts'
 import { OpError } from './errors.ts'
 
 type CryptoKey = webcrypto.CryptoKey
@@ -229,10 +230,3 @@ function attribute(line: string): [string, string] {
   const at = line.indexOf('=')
   return [line.slice(0, at), line.slice(at + 1)]
 }
-
-/** Node writes `URI:mctl:uid:…, DNS:…`; none of our names holds a comma or a quote. */
-export const alternativesOf = (text: string | undefined): [string, string][] =>
-  (text ?? '').split(', ').flatMap((entry) => {
-    const at = entry.indexOf(':')
-    return at < 0 ? [] : [[entry.slice(0, at), entry.slice(at + 1)] as [string, string]]
-  })

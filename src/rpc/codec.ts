@@ -124,13 +124,25 @@ const patchRequest = codec<PatchRequest, PatchWire>(
     ...optionsOf(wire),
   }),
 )
-type DeleteWire = { ref?: Partial<ObjectRef>; propagation?: string; dryRun?: boolean; preconditions?: Preconditions }
+function graceOf(seconds: number): number {
+  if (!Number.isInteger(seconds) || seconds < 0 || seconds > 31_536_000)
+    throw invalid('graceSeconds', 'Invalid value: must be a whole number of seconds from 0 to 31536000')
+  return seconds
+}
+type DeleteWire = {
+  ref?: Partial<ObjectRef>
+  propagation?: string
+  graceSeconds?: number
+  dryRun?: boolean
+  preconditions?: Preconditions
+}
 const deleteRequest = codec<DeleteRequest, DeleteWire>(
   (request) => defined({ ...request }),
-  ({ ref, propagation, dryRun, preconditions }) => ({
+  ({ ref, propagation, graceSeconds, dryRun, preconditions }) => ({
     ref: refOf(ref),
     ...defined({
       propagation: oneOfIfAny(['Background', 'Foreground', 'Orphan'], propagation, 'propagation'),
+      graceSeconds: graceSeconds === undefined ? undefined : graceOf(graceSeconds),
       dryRun,
       preconditions,
     }),

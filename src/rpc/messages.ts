@@ -52,6 +52,8 @@ export interface ApplyRequest {
 export interface DeleteRequest {
   readonly ref: ObjectRef
   readonly propagation?: 'Background' | 'Foreground' | 'Orphan'
+  /** Seconds that the engines behind it may take to end; 0: they are killed at once. Absent: a planned stop. */
+  readonly graceSeconds?: number
   readonly dryRun?: boolean
   readonly preconditions?: Preconditions
 }

@@ -6,7 +6,7 @@
 import type { ChannelCredentials, ChannelOptions, ServerCredentials } from '@grpc/grpc-js'
 import { credentials, experimental } from '@grpc/grpc-js'
 import type { PeerCertificate } from 'node:tls'
-import { alternativesOf } from '../lib/x509.ts'
+import { alternativesOf } from '../lib/alternativenames.ts'
 import type { CertificateFacts } from '../lib/x509.ts'
 
 /** In the server's certificate, and in no other that the authority signs. */

@@ -51,6 +51,8 @@ export interface ApplyOptions extends WriteOptions {
 export interface DeleteOptions {
   /** What becomes of the objects that it owns. Default Background. */
   readonly propagation?: Propagation
+  /** Seconds from now until the engines behind it are killed. Absent: as long as a planned stop takes. */
+  readonly graceSeconds?: number
   readonly dryRun?: boolean
   readonly preconditions?: Preconditions
 }
@@ -136,7 +138,7 @@ export function deleteObject(
   const old = mustStand(tx, addressIn(ref))
   checkPreconditions(old, options.preconditions ?? {})
   checkDelete(old)
-  const run = () => remove(tx, old, options.propagation ?? 'Background')
+  const run = () => remove(tx, old, options)
   if (options.dryRun !== true) return run()
   const { object, gone } = tx.rehearse(run)
   return { object: atRevision(object, old.metadata.resourceVersion), gone }

@@ -19,12 +19,21 @@ const marks: Readonly<Record<Propagation, readonly string[]>> = {
   Orphan: [ORPHAN_FINALIZER],
 }
 
-/** Removes the object, or marks it while something holds it. A second deletion changes nothing. */
-export function remove(tx: Tx, old: MctlObject, propagation: Propagation): { object: MctlObject; gone: boolean } {
+/**
+ * Removes the object, or marks it while something holds it. A second deletion changes nothing, save that it may give
+ * less grace. `graceSeconds` absent: that of its owners, which may be going.
+ */
+export function remove(
+  tx: Tx,
+  old: MctlObject,
+  { propagation = 'Background', graceSeconds }: { readonly propagation?: Propagation; readonly graceSeconds?: number },
+): { object: MctlObject; gone: boolean } {
   if (old.kind === 'Node') releaseShards(tx, old.metadata.name)
-  if (old.metadata.deletionTimestamp !== undefined) return { object: old, gone: false }
+  if (old.metadata.deletionTimestamp !== undefined)
+    return { object: graceSeconds === undefined ? old : hurried(tx, old, graceSeconds), gone: false }
   const held = new Set([...(old.metadata.finalizers ?? []), ...marks[propagation]])
-  const next = withFinalizerList(markDeleted(old, tx.nowMs), [...held])
+  const marked = withGrace(markDeleted(old, tx.nowMs), graceSeconds ?? graceOfOwners(tx, old))
+  const next = withFinalizerList(marked, [...held])
   if (!isReleased(next)) return { object: tx.put(next), gone: false }
   tx.remove(keyOf(old))
   return { object: old, gone: true }
@@ -41,6 +50,22 @@ export function removeFinalizer<T extends MctlObject>(tx: Tx, object: T, name: s
   if (!isReleased(next)) return tx.put(next)
   tx.remove(keyOf(old))
   return undefined
+}
+
+const graceOfOwners = (tx: Tx, { metadata }: MctlObject): number | undefined =>
+  (metadata.ownerReferences ?? [])
+    .flatMap((owner) => tx.getByUid(owner.uid)?.metadata.deletionGracePeriodSeconds ?? [])
+    .sort((a, b) => a - b)[0]
+
+const withGrace = <T extends MctlObject>(object: T, seconds: number | undefined): T =>
+  seconds === undefined ? object : { ...object, metadata: { ...object.metadata, deletionGracePeriodSeconds: seconds } }
+
+/** Gives an object that is going less time, and what is going with it. Never more: whoever saw the shorter one acts on it. */
+function hurried(tx: Tx, object: MctlObject, seconds: number): MctlObject {
+  const { deletionTimestamp, deletionGracePeriodSeconds = Infinity, uid } = object.metadata
+  if (deletionTimestamp === undefined) return object
+  for (const dependent of tx.ownedBy(uid)) hurried(tx, dependent, seconds)
+  return deletionGracePeriodSeconds <= seconds ? object : tx.put(withGrace(object, seconds))
 }
 
 /** The Shards of a node that will never report again: deleted, and not held by its agent any more. */

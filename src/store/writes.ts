@@ -82,6 +82,7 @@ export function create(
     generation: 1,
     creationTimestamp: timestamp(tx.nowMs),
     deletionTimestamp: undefined,
+    deletionGracePeriodSeconds: undefined,
     finalizers: withFinalizers(address.kind, asked['finalizers']),
     managedFields: writer === undefined ? undefined : bookOfNew(writer, { ...sent, metadata: asked }),
   })
@@ -94,7 +95,7 @@ export function replaced(old: MctlObject, manifest: JsonMap & { readonly metadat
   const { status: _status, ...sent } = manifest
   const { apiVersion, kind, status } = old
   const { name, namespace, uid, resourceVersion, generation, creationTimestamp } = old.metadata
-  const { deletionTimestamp, managedFields } = old.metadata
+  const { deletionTimestamp, deletionGracePeriodSeconds, managedFields } = old.metadata
   const serverMade = {
     name,
     namespace,
@@ -103,6 +104,7 @@ export function replaced(old: MctlObject, manifest: JsonMap & { readonly metadat
     generation,
     creationTimestamp,
     deletionTimestamp,
+    deletionGracePeriodSeconds,
     managedFields,
   }
   const metadata = withoutUnset({ ...manifest.metadata, ...serverMade })
@@ -148,7 +150,15 @@ export function finish(
 
 const ownMembers = ['apiVersion', 'kind', 'metadata', 'spec', 'status']
 const serverMembers = ['name', 'namespace', 'uid', 'resourceVersion', 'generation', 'creationTimestamp']
-const mergedMembers = ['deletionTimestamp', 'managedFields', 'labels', 'annotations', 'finalizers', 'ownerReferences']
+const mergedMembers = [
+  'deletionTimestamp',
+  'deletionGracePeriodSeconds',
+  'managedFields',
+  'labels',
+  'annotations',
+  'finalizers',
+  'ownerReferences',
+]
 const metadataMembers: ReadonlySet<string> = new Set([...serverMembers, ...mergedMembers])
 
 /**

@@ -27,7 +27,7 @@ beforeAll(async () => {
     `apiVersion: mctl.dev/v1alpha1\nkind: Sync\nmetadata: { name: studio }\nspec: { ${source} }\n`,
   )
   expect(await run(['apply', '-f', 'sync.yaml'])).toMatchObject({ exitCode: 0 })
-}, 60_000)
+}, 120_000)
 
 afterAll(() => world.stop(), 60_000)
 
@@ -74,7 +74,7 @@ test('every command has an example, and every example does what it says', async 
 
 /** What a command that did what it says may tell beside it. */
 const harmless =
-  /^(waiting until .*\n|No (events|resources) found.*\n|`mctl .*` makes it the current one\.\n|.*(is not shown again|lets it in again|has the old address|server restore`|`mctl agent status` says how it does)\.\n)?$/
+  /^(waiting until .*\n|No (events|resources) found.*\n|Edit cancelled, no changes made\.\n|`mctl .*` makes it the current one\.\n|.*(is not shown again|lets it in again|has the old address|server restore`|`mctl agent status` says how it does)\.\n)?$/
 
 async function follow(example: string): Promise<void> {
   const argv = wordsOf(example)

@@ -8,7 +8,7 @@
  *
  * Everything else is stdout. UPDATE_STORIES=1 writes what was printed into the file: read the diff.
  */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import type { ShardGroup } from '../../src/api/shardgroup.ts'
@@ -26,6 +26,14 @@ import { SeededRandom } from './virtualclock.ts'
 const COMMAND_LIMIT_MS = 30 * 60_000
 export const STORY_SERVER = '127.0.0.1:6480'
 
+/** Parts of the command line that only some flags load. */
+const lateParts = [
+  () => import('../../src/cli/files.ts'),
+  () => import('../../src/cli/printers/customcolumns.ts'),
+  () => import('../../src/cli/printers/jsonpath.ts'),
+  () => import('../../src/cli/printers/sort.ts'),
+]
+
 export interface StoryOptions {
   readonly nodes: readonly string[]
   readonly memory?: string
@@ -37,6 +45,10 @@ export class StoryWorld {
   readonly dir: string
   readonly #random = new SeededRandom(3)
   readonly #repos = new Map<string, GitRepo>()
+  /** What a person will type when asked. */
+  readonly answers: string[] = []
+  /** What a person will do in the editor, one opening after the other. */
+  readonly edits: ((text: string) => string)[] = []
   #background: { readonly stop: () => void; readonly ended: Promise<Printed> } | undefined
 
   private constructor(cluster: SimCluster, dir: string) {
@@ -52,8 +64,8 @@ export class StoryWorld {
   }
 
   static async start({ nodes, memory = '16Gi' }: StoryOptions): Promise<StoryWorld> {
-    // Files of commands are read when first called; in a story that would pass for time that goes by.
-    await Promise.all(catalog.map(({ load }) => load()))
+    // What is loaded only when asked for would pass for time that goes by.
+    await Promise.all([...catalog.map(({ load }) => load()), ...lateParts.map((load) => load())])
     const dir = mkdtempSync(join(tmpdir(), 'mctl-story-'))
     const syncDir = join(dir, '.server')
     const world = new StoryWorld(await SimCluster.start({ seed: 1, nodes, memory, syncDir }), dir)
@@ -99,6 +111,11 @@ export class StoryWorld {
     writeFileSync(whole, content)
   }
 
+  #edit(file: string): void {
+    const change = this.edits.shift()
+    if (change !== undefined) writeFileSync(file, change(readFileSync(file, 'utf8')))
+  }
+
   #launch(argv: readonly string[], stdin: string) {
     const printed: Printed = { parts: [], exitCode: 0 }
     const control = new AbortController()
@@ -113,9 +130,10 @@ export class StoryWorld {
         err: say('err'),
         isTty: false,
         readStdin: () => Promise.resolve(Buffer.from(stdin)),
-        question: () => Promise.resolve(undefined),
+        question: () => Promise.resolve(this.answers.shift()),
+        edit: (_, file) => Promise.resolve(this.#edit(file)),
       },
-      env: { MCTL_CONFIG: join(this.dir, 'config.yaml') },
+      env: { MCTL_CONFIG: join(this.dir, 'config.yaml'), TMPDIR: this.dir },
       cwd: this.dir,
       clock: this.cluster.clock,
       random: this.#random,
@@ -262,6 +280,12 @@ const happenings: readonly (readonly [RegExp, Happening])[] = [
   [/^start agent (\S+)$/, ({ cluster }, [, node = '']) => cluster.startAgent(node)],
   [/^kill server$/, ({ cluster }) => cluster.killServer()],
   [/^start server$/, ({ cluster }) => cluster.startServer()],
+  [/^answer (.*)$/, (world, [, text = '']) => world.answers.push(text)],
+  [/^editor empties$/, (world) => world.edits.push(() => '')],
+  [
+    /^editor replaces "([^"]*)" with "([^"]*)"$/,
+    (world, [, old = '', fresh = '']) => world.edits.push((text) => text.replace(old, fresh)),
+  ],
   [/^interrupt$/, (world) => world.interrupt()],
 ]
 
@@ -334,6 +358,7 @@ function masked(text: string): string {
       if (!uids.has(uid)) uids.set(uid, `(uid ${uids.size + 1})`)
       return uids.get(uid) ?? ''
     })
+    .replaceAll(/(?<=mctl-edit-)\w{6}/g, 'XXXXXX')
     .replaceAll(/("?resourceVersion"?: )"\d+"/g, '$1"(revision)"')
     .replaceAll(/\b\d+\.\d{6,}\b/g, '(number)')
     .replaceAll(/\b[0-9a-f]{16}\b/g, '(hash)')

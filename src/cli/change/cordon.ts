@@ -8,7 +8,7 @@ import { examples, serverOption } from '../commandform.ts'
 import type { Cli } from '../context.ts'
 import { CliError, withClient } from '../context.ts'
 import { Failures } from '../errors.ts'
-import { refOf, refsOf, targetsOf } from '../targets.ts'
+import { refOf, refsOfKind, targetsOf } from '../targets.ts'
 import type { DryRun, ObjectFlags } from './objects.ts'
 import { change, dryRunOf, say } from './objects.ts'
 
@@ -80,7 +80,7 @@ export async function nodesOf(
   const [first] = words
   if (flags.selector !== undefined) {
     if (first !== undefined) throw new CliError('error: cannot specify both a node name and a --selector option')
-    return refsOf(client, ['nodes'], verb, { selector: flags.selector })
+    return refsOfKind(client, 'Node', { selector: flags.selector })
   }
   if (first === undefined)
     throw new CliError(`USAGE: ${verb} NODE [flags]\nSee 'mctl ${verb} --help' for help and examples`)

@@ -27,7 +27,7 @@ export async function objectsOf(
   verb: string,
   flags: ObjectFlags,
 ): Promise<readonly ObjectRef[]> {
-  if (flags.filename === undefined) return refsOf(client, words, verb, flags)
+  if (flags.filename === undefined) return refsOf(cli, client, words, verb, flags)
   if (words.length > 0 || flags.all || flags.selector !== undefined)
     throw new CliError('when files are given with -f, neither names nor --all nor a selector may be')
   const located = await readManifests(cli, flags.filename, flags.recursive === true)

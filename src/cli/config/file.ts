@@ -4,8 +4,8 @@
  */
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { parse, stringify } from 'yaml'
 import { messageOf } from '../../lib/errors.ts'
+import { lateYaml } from '../../lib/lateyaml.ts'
 import type { Cli } from '../context.ts'
 import { CliError } from '../context.ts'
 
@@ -57,7 +57,7 @@ export function readConfig(path: string | undefined): Config {
     )
   let content: unknown
   try {
-    content = parse(readFileSync(path, 'utf8'))
+    content = lateYaml().parse(readFileSync(path, 'utf8'))
   } catch (error) {
     throw broken((messageOf(error).split('\n')[0] ?? '').replace(/:$/, ''))
   }
@@ -95,7 +95,7 @@ export function writeConfig(path: string, config: Config): void {
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
     const fresh = `${path}.new`
-    writeFileSync(fresh, stringify(written, { lineWidth: 0 }), { mode: 0o600 })
+    writeFileSync(fresh, lateYaml().stringify(written, { lineWidth: 0 }), { mode: 0o600 })
     renameSync(fresh, path)
   } catch (error) {
     throw new CliError(`write config file "${path}": ${messageOf(error)}`)

@@ -2,11 +2,10 @@
 import type { KindName } from '../../api/kinds.ts'
 import { kinds } from '../../api/kinds.ts'
 import type { Condition, MctlObject } from '../../api/meta.ts'
-import { DEFAULT_NAMESPACE } from '../../api/meta.ts'
 import { isOpError } from '../../lib/errors.ts'
 import type { Client } from '../../rpc/messages.ts'
 import type { Define } from '../commandform.ts'
-import { examples, namespaceOption, serverOption } from '../commandform.ts'
+import { asBoolean, examples, fileOption, namespaceOption, serverOption } from '../commandform.ts'
 import type { Cli } from '../context.ts'
 import { CliError, withClient } from '../context.ts'
 import { describeDeployment, describeGroup, describeShard } from './groups.ts'
@@ -17,13 +16,18 @@ import type { Block, Entry } from './text.ts'
 import { clauses, fields, listing, renderBlocks, section } from './text.ts'
 import { Failures } from '../errors.ts'
 import { eventTable } from '../get/events.ts'
+import { byTime, listRows } from '../get/fetch.ts'
+import { emptyText, selectionOf } from '../get/flags.ts'
 import { render } from '../printers/render.ts'
 import type { Target } from '../targets.ts'
-import { refOf, targetsOf } from '../targets.ts'
+import { refOf, targetsFrom } from '../targets.ts'
 
 export interface DescribeFlags {
   readonly server?: string
   readonly namespace?: string
+  readonly allNamespaces?: boolean
+  readonly filename?: readonly string[]
+  readonly recursive?: boolean
   readonly selector?: string
   readonly showEvents?: boolean
 }
@@ -31,17 +35,21 @@ export interface DescribeFlags {
 export const defineDescribe: Define = (command, cli, done) => {
   command
     .argument('[words...]')
-    .usage('(TYPE [NAME...] | TYPE/NAME...) [options]')
+    .usage('(TYPE [NAME...] | TYPE/NAME... | -f FILE) [options]')
     .addOption(serverOption())
     .addOption(namespaceOption())
+    .option('-A, --all-namespaces', 'of every namespace')
     .option('-l, --selector <labels>', 'only objects with these labels')
+    .addOption(fileOption())
+    .option('-R, --recursive', 'also the folders below')
+    .option('--show-events [true|false]', 'with the events', asBoolean, true)
     .option('--no-show-events', 'without the events')
     .addHelpText('after', examples('mctl describe node mini-1', 'mctl describe md/smollm2-pipeline'))
     .action(async (words: string[], flags: DescribeFlags) => done(await describe(cli, words, flags)))
 }
 
 export async function describe(cli: Cli, words: readonly string[], flags: DescribeFlags): Promise<number> {
-  const targets = targetsOf(words, 'describe')
+  const targets = await targetsFrom(cli, words, 'describe', flags)
   if (flags.selector !== undefined && targets.some((target) => target.name !== undefined))
     throw new CliError('name cannot be provided when a selector is specified')
   return withClient(cli, flags.server, async (client) => {
@@ -54,31 +62,26 @@ export async function describe(cli: Cli, words: readonly string[], flags: Descri
         cli.terminal.out(`${told++ > 0 ? '\n\n' : ''}${text}`)
       }
     }
-    if (told === 0 && failures.exitCode === 0) cli.terminal.err(emptyText(targets, flags))
+    if (told === 0 && failures.exitCode === 0)
+      cli.terminal.err(
+        emptyText(
+          targets.map(({ kind }) => kind),
+          flags,
+        ),
+      )
     return failures.exitCode
   })
 }
 
-const emptyText = (targets: readonly Target[], flags: DescribeFlags): string =>
-  targets.some(({ kind }) => kinds[kind].namespaced)
-    ? `No resources found in ${flags.namespace ?? DEFAULT_NAMESPACE} namespace.\n`
-    : 'No resources found\n'
-
 /** The named object; else those whose names begin so, as kubectl does; without a name all. */
 async function objectsOf(client: Client, target: Target, flags: DescribeFlags): Promise<readonly MctlObject[]> {
   const { kind, name } = target
-  const ref = refOf(kind, name ?? '', flags.namespace)
-  const list = async () => {
-    const { items } = await client.list({
-      kind,
-      ...(ref.namespace === '' ? {} : { namespace: ref.namespace }),
-      ...(flags.selector === undefined ? {} : { labelSelector: flags.selector }),
-    })
-    return items
-  }
+  const { namespace = flags.namespace } = target
+  const list = async () =>
+    (await client.list(selectionOf(kind, { ...flags, ...(namespace === undefined ? {} : { namespace }) }))).items
   if (name === undefined) return list()
   try {
-    return [(await client.get({ ref })).object]
+    return [(await client.get({ ref: refOf(kind, name, namespace) })).object]
   } catch (error) {
     if (!isOpError(error, 'NotFound')) throw error
     const byPrefix = (await list()).filter((item) => item.metadata.name.startsWith(name))
@@ -129,6 +132,7 @@ async function bodyOf(client: Client, object: MctlObject): Promise<readonly Bloc
     case 'User':
     case 'ApiKey':
     case 'JoinToken':
+    case 'ApplySet':
     case 'Event': {
       const { apiVersion: _v, kind: _k, metadata: _m, ...rest } = object as MctlObject & Record<string, unknown>
       return Object.entries(rest).map(([key, value]) => entryOf(titled(key), value))
@@ -184,11 +188,7 @@ function shortened(message: string): string {
 }
 
 async function eventsOf(client: Client, object: MctlObject): Promise<Block> {
-  const reply = await client.list({
-    kind: 'Event',
-    table: true,
-    fieldSelector: `involvedObject.uid=${object.metadata.uid}`,
-  })
-  const table = reply.items.length === 0 ? '' : eventTable(reply, {})
+  const rows = await listRows(client, { kind: 'Event', fieldSelector: `involvedObject.uid=${object.metadata.uid}` })
+  const table = rows.items.length === 0 ? '' : eventTable(byTime(rows), {})
   return { shape: 'Table', title: 'Events', table, none: true }
 }

@@ -5,21 +5,19 @@ import { sleep } from '../../lib/clock.ts'
 import { OpError, isOpError } from '../../lib/errors.ts'
 import type { Client, ObjectRef } from '../../rpc/messages.ts'
 import type { Define } from '../commandform.ts'
-import { examples, namespaceOption, serverOption } from '../commandform.ts'
+import { collect, examples, fileOption, namespaceOption, serverOption } from '../commandform.ts'
 import type { Cli } from '../context.ts'
 import { CliError, withClient } from '../context.ts'
 import { parseDurationMs } from '../durations.ts'
 import { clauses } from '../describe/text.ts'
 import { Failures } from '../errors.ts'
+import type { TargetFlags } from '../targets.ts'
 import { refsOf } from '../targets.ts'
 
-export interface WaitFlags {
+export interface WaitFlags extends TargetFlags {
   readonly server?: string
-  readonly namespace?: string
-  readonly for?: string
+  readonly for?: string | readonly string[]
   readonly timeout?: string
-  readonly all?: boolean
-  readonly selector?: string
   /** Not an option of the command: reasons of Ready that waiting longer will not help. */
   readonly hopeless?: readonly string[]
 }
@@ -35,29 +33,41 @@ type Patience = Awaited & { readonly hopeless: readonly string[] }
 const POLL_MS = 200
 const WEEK_MS = 7 * 86_400_000
 
-/** All of them share one timeout; those that do not make it are told one by one. */
 export const defineWait: Define = (command, cli, done) => {
   command
     .argument('[words...]')
-    .usage('(TYPE NAME... | TYPE/NAME... | TYPE --all) --for=WHAT [options]')
+    .usage('(TYPE NAME... | TYPE/NAME... | TYPE --all | -f FILE) --for=WHAT... [options]')
     .addOption(serverOption())
     .addOption(namespaceOption())
-    .option('--for <what>', 'condition=NAME[=VALUE], delete or create')
+    .option(
+      '--for <what>',
+      'condition=NAME[=VALUE], jsonpath=PATH[=VALUE], create or delete; several: all of them',
+      collect,
+    )
     .option('--timeout <duration>', '0: look once; negative: a week', '30s')
     .option('--all', 'all objects of the type')
     .option('-l, --selector <labels>', 'only objects with these labels')
+    .option('--field-selector <fields>', 'only objects with these fields, e.g. spec.nodeName=mini-1')
+    .addOption(fileOption())
+    .option('-R, --recursive', 'also the folders below')
     .addHelpText(
       'after',
-      examples('mctl wait md/smollm2-pipeline --for=condition=Ready --timeout=5m', 'mctl wait md --all --for=delete'),
+      examples(
+        'mctl wait md/smollm2-pipeline --for=condition=Ready --timeout=5m',
+        'mctl wait node --all --for=condition=Ready',
+        'mctl wait md/smollm2-pipeline --for=jsonpath={.status.readyReplicas}=1',
+        'mctl wait md --all --for=delete',
+      ),
     )
     .action(async (words: string[], flags: WaitFlags) => done(await wait(cli, words, flags)))
 }
 
+/** All of them share one timeout; those that do not make it are told one by one. */
 export async function wait(cli: Cli, words: readonly string[], flags: WaitFlags): Promise<number> {
-  const awaited = { ...parseFor(flags.for), hopeless: flags.hopeless ?? [] }
+  const awaited = { ...(await parseAll(flags.for)), hopeless: flags.hopeless ?? [] }
   const timeoutMs = parseDurationMs(flags.timeout ?? '30s')
   return withClient(cli, flags.server, async (client) => {
-    const refs = await refsOf(client, words, 'wait', flags)
+    const refs = await refsOf(cli, client, words, 'wait', flags)
     if (refs.length === 0) throw new CliError('no matching resources found')
     const untilMs = cli.clock.monotonicMs() + (timeoutMs < 0 ? WEEK_MS : timeoutMs)
     const failures = new Failures(cli)
@@ -69,15 +79,37 @@ export async function wait(cli: Cli, words: readonly string[], flags: WaitFlags)
   })
 }
 
-function parseFor(text: string | undefined): Awaited {
-  if (text === undefined) throw new CliError('--for is required, for example --for=condition=Ready or --for=delete')
+/** Several are awaited together; where one of them may find nothing, so may the others, and go on waiting. */
+async function parseAll(texts: string | readonly string[] | undefined): Promise<Awaited> {
+  if (texts === undefined) throw new CliError('--for is required, for example --for=condition=Ready or --for=delete')
+  const all = await Promise.all([texts].flat().map(parseFor))
+  return {
+    holds: (object) => all.every(({ holds }) => holds(object)),
+    absenceAllowed: all.some(({ absenceAllowed }) => absenceAllowed),
+  }
+}
+
+async function parseFor(text: string): Promise<Awaited> {
   if (text.toLowerCase() === 'delete') return { holds: (object) => object === undefined, absenceAllowed: true }
   if (text.toLowerCase() === 'create') return { holds: (object) => object !== undefined, absenceAllowed: true }
+  const path = /^jsonpath=(?:(\{.*\})|([^={}]+))(?:=(.*))?$/s.exec(text)
+  if (path !== null) return pathFor(path[1] ?? path[2] ?? '', path[3])
   const condition = /^condition=([^=]+)(?:=(.+))?$/.exec(text)
   if (condition === null)
-    throw new CliError(`unrecognized condition: "${text}"; use condition=NAME[=VALUE], delete or create`)
+    throw new CliError(
+      `unrecognized condition: "${text}"; use condition=NAME[=VALUE], jsonpath=PATH[=VALUE], create or delete`,
+    )
   const [, type = '', value = 'True'] = condition
   return { holds: (object) => object !== undefined && conditionHolds(object, type, value), absenceAllowed: false }
+}
+
+/** Some value at the path, or one that reads so. */
+async function pathFor(path: string, wanted: string | undefined): Promise<Awaited> {
+  const { fieldPath, valueText } = await import('../printers/jsonpath.ts')
+  const find = fieldPath(path)
+  const isWanted = (value: unknown) =>
+    wanted === undefined || valueText(value) === wanted.replace(/^(["'])(.*)\1$/s, '$2')
+  return { holds: (object) => object !== undefined && find(object).some(isWanted), absenceAllowed: false }
 }
 
 function conditionHolds(object: MctlObject, type: string, value: string): boolean {

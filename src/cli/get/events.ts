@@ -2,14 +2,20 @@
 import type { MctlObject } from '../../api/meta.ts'
 import { DEFAULT_NAMESPACE } from '../../api/meta.ts'
 import type { Event } from '../../api/records.ts'
-import type { ListReply } from '../../rpc/messages.ts'
 import type { Define } from '../commandform.ts'
 import { examples, namespaceOption, serverOption } from '../commandform.ts'
 import type { Cli } from '../context.ts'
 import { CliError, withClient } from '../context.ts'
-import { byTime, selectionOf, viewOf } from './get.ts'
+import { outputOf } from '../printers/output.ts'
+import { withoutManagers } from '../printers/render.ts'
 import { formatTable } from '../printers/table.ts'
 import { targetsOf } from '../targets.ts'
+import type { Rows } from './fetch.ts'
+import { byTime, listRows, reordered } from './fetch.ts'
+import { selectionOf } from './flags.ts'
+import { nameOf } from './get.ts'
+import type { ViewFlags } from './view.ts'
+import { viewOf } from './view.ts'
 import { watch } from './watch.ts'
 
 export interface EventsFlags {
@@ -20,6 +26,7 @@ export interface EventsFlags {
   readonly types?: string
   readonly watch?: boolean
   readonly headers?: boolean
+  readonly output?: string
 }
 
 export const defineEvents: Define = (command, cli, done) => {
@@ -31,39 +38,46 @@ export const defineEvents: Define = (command, cli, done) => {
     .option('--types <Normal,Warning>', 'only of these types')
     .option('-w, --watch', 'go on with each new event')
     .option('--no-headers', 'without the header line')
+    .option('-o, --output <format>', 'wide, yaml, json, name, jsonpath=…, custom-columns=…')
     .addHelpText('after', examples('mctl events --for md/smollm2-pipeline', 'mctl events --types Warning'))
     .action(async (flags: EventsFlags) => done(await events(cli, flags)))
 }
 
 export async function events(cli: Cli, flags: EventsFlags): Promise<number> {
   const shows = typeFilter(flags.types)
+  const output = await outputOf(cli, flags.output)
   const selected = { ...flags, ...(flags.for === undefined ? {} : { fieldSelector: objectSelector(flags.for) }) }
   return withClient(cli, flags.server, async (client) => {
-    if (flags.watch) return watch(cli, client, [{ kind: 'Event', name: undefined }], selected, shows)
-    const reply = await client.list({ ...selectionOf('Event', selected), table: true })
-    const shown = {
-      ...reply,
-      items: reply.items.filter(shows),
-      rows: (reply.rows ?? []).filter((_, i) => shows(reply.items[i] as MctlObject)),
-    }
-    if (shown.items.length === 0) cli.terminal.err(noneText(flags))
-    else cli.terminal.out(eventTable(shown, flags))
+    if (flags.watch) return watch(cli, client, [{ kind: 'Event', name: undefined }], selected, output, shows)
+    const shown = byTime(chosen(await listRows(client, selectionOf('Event', selected)), shows))
+    if (output.form === 'Text')
+      cli.terminal.out(
+        output.print({ apiVersion: 'v1', kind: 'List', metadata: {}, items: shown.items.map(withoutManagers) }),
+      )
+    else if (shown.items.length === 0) cli.terminal.err(noneText(flags))
+    else if (output.form === 'Name') cli.terminal.out(shown.items.map((item) => `${nameOf(item)}\n`).join(''))
+    else if (output.form === 'Columns')
+      cli.terminal.out(formatTable(output.columns.header, shown.items.map(output.columns.cells)))
+    else cli.terminal.out(eventTable(shown, { ...flags, wide: output.wide }))
     return 0
   })
 }
 
+/** Only the objects that are shown, with their rows. */
+const chosen = (rows: Rows, shows: (object: MctlObject) => boolean): Rows =>
+  reordered(
+    rows,
+    rows.items.flatMap((item, i) => (shows(item) ? [i] : [])),
+  )
+
 const noneText = (flags: EventsFlags) =>
   flags.allNamespaces ? 'No events found.\n' : `No events found in ${flags.namespace ?? DEFAULT_NAMESPACE} namespace.\n`
 
-/** Oldest first. Only the default columns: the message is last and may be as long as it likes. */
-export function eventTable(
-  reply: Pick<ListReply, 'items' | 'rows' | 'columns'>,
-  flags: Pick<EventsFlags, 'allNamespaces' | 'headers'>,
-): string {
-  const sorted = byTime(reply)
-  const view = viewOf('Event', reply.columns ?? [], flags)
-  const rows = sorted.items.map((item, i) => view.cells(item, sorted.rows?.[i]))
-  return formatTable(flags.headers === false ? undefined : view.header, rows)
+/** Oldest first, if the rows are. The message is last, save with -o wide, and may be as long as it likes. */
+export function eventTable(rows: Rows, flags: ViewFlags & Pick<EventsFlags, 'headers'>): string {
+  const view = viewOf('Event', rows.columns, flags)
+  const cells = rows.items.map((item, i) => view.cells(item, rows.rows[i]))
+  return formatTable(flags.headers === false ? undefined : view.header, cells)
 }
 
 const eventTypes = ['normal', 'warning']

@@ -1,46 +1,37 @@
 /** `mctl apply -f`: says what is wanted. Everything is read and checked first; one bad file changes nothing. */
 import type { KindName } from '../../api/kinds.ts'
-import { kinds, qualifiedName } from '../../api/kinds.ts'
-import type { Manifest } from '../../api/meta.ts'
+import { qualifiedName } from '../../api/kinds.ts'
+import type { Manifest, MctlObject } from '../../api/meta.ts'
 import { DEFAULT_NAMESPACE } from '../../api/meta.ts'
 import type { LocatedManifest } from '../../api/yaml.ts'
-import { isOpError } from '../../lib/errors.ts'
 import type { Client, WriteReply } from '../../rpc/messages.ts'
 import type { Define } from '../commandform.ts'
 import { examples, fileOption, namespaceOption, serverOption } from '../commandform.ts'
 import type { Cli } from '../context.ts'
 import { CliError, withClient } from '../context.ts'
 import { Failures } from '../errors.ts'
-import { readManifests, readValidManifests } from '../files.ts'
-import { render, withoutManagers } from '../printers/render.ts'
+import { dryRunOf, dryRunSuffix } from '../flags.ts'
 import { wait } from '../follow/wait.ts'
+import { unknownForm } from '../printers/output.ts'
+import { render, withoutManagers } from '../printers/render.ts'
+import { liveOf, sidesOf, unifiedDiff } from './compare.ts'
+import type { ManifestFlags } from './manifests.ts'
+import { checkFileWords, nameOf, send, wantedIn } from './manifests.ts'
+import type { OpenedSet } from './prune.ts'
+import { asMember, leftOver, openSet, prune, writeSet } from './prune.ts'
 
-export interface ApplyFlags {
+export interface ApplyFlags extends ManifestFlags {
   readonly server?: string
-  readonly namespace?: string
-  /** false: it is the context's. */
-  readonly namespaceGiven?: boolean
-  readonly filename?: readonly string[]
-  readonly recursive?: boolean
   readonly dryRun?: string
-  readonly forceConflicts?: boolean
-  readonly fieldManager?: string
-  readonly validate?: string
   readonly output?: string
+  readonly diff?: boolean
+  readonly prune?: boolean
+  readonly applyset?: string
   readonly wait?: boolean
   readonly timeout?: string
 }
 
 const outputs = ['name', 'json', 'yaml']
-type FieldValidation = 'Strict' | 'Warn' | 'Ignore'
-/** What becomes of unknown fields. */
-const validations: Readonly<Record<string, FieldValidation>> = {
-  strict: 'Strict',
-  true: 'Strict',
-  warn: 'Warn',
-  ignore: 'Ignore',
-  false: 'Ignore',
-}
 
 export const defineApply: Define = (command, cli, done) => {
   command
@@ -51,6 +42,9 @@ export const defineApply: Define = (command, cli, done) => {
     .addOption(namespaceOption())
     .option('-R, --recursive', 'also the folders below')
     .option('--dry-run <none|client|server>', 'only say what would happen', 'none')
+    .option('--diff', 'show of each object what changes')
+    .option('--prune', 'delete what was applied with the same --applyset before, and is no more')
+    .option('--applyset <name>', 'the set of objects that are applied together')
     .option('--server-side', 'always on: mctl applies on the server')
     .option('--force-conflicts', 'take over fields that another manager owns')
     .option('--field-manager <name>', 'who owns the fields', 'mctl')
@@ -62,6 +56,7 @@ export const defineApply: Define = (command, cli, done) => {
       'after',
       examples(
         'mctl apply -f manifests/demo/pipeline.yaml --dry-run=server',
+        'mctl apply -f manifests/demo/pipeline.yaml --diff',
         'mctl apply -f manifests/demo/pipeline.yaml --wait',
       ),
     )
@@ -70,94 +65,92 @@ export const defineApply: Define = (command, cli, done) => {
 
 export async function apply(cli: Cli, words: readonly string[], flags: ApplyFlags): Promise<number> {
   checkFlags(words, flags)
-  const validation = validations[flags.validate ?? 'strict'] ?? 'Strict'
-  const read = validation === 'Strict' ? readValidManifests : readManifests
-  const located = await read(cli, flags.filename ?? [], flags.recursive === true)
-  const wanted = located.map((one) => ({ ...one, manifest: inNamespace(one, flags) }))
+  const wanted = await wantedIn(cli, flags)
   if (flags.dryRun === 'client') {
     for (const { manifest } of wanted) cli.terminal.out(`${nameOf(manifest)} valid (dry run)\n`)
     return 0
   }
-  const failures = new Failures(cli)
-  await withClient(cli, flags.server, async (client) => {
-    for (const { manifest, file } of wanted) {
-      const applying = () => send(client, manifest, validation, flags).catch(conflictIn(manifest, file))
-      const reply = await failures.attempt(applying, `error when applying "${file}"`)
-      if (reply !== undefined) print(cli, reply, flags)
-    }
-  })
-  if (failures.exitCode !== 0 || !flags.wait || flags.dryRun === 'server') return failures.exitCode
-  const manifests = wanted.map(({ manifest }) => manifest)
-  return waitForReady(cli, manifests, flags)
+  const exitCode = await withClient(cli, flags.server, (client) =>
+    flags.applyset === undefined
+      ? applyAll(cli, client, wanted, flags)
+      : applySet(cli, client, wanted, { ...flags, applyset: flags.applyset }),
+  )
+  if (exitCode !== 0 || !flags.wait || flags.dryRun === 'server') return exitCode
+  return waitForReady(
+    cli,
+    wanted.map(({ manifest }) => manifest),
+    flags,
+  )
 }
 
 function checkFlags(words: readonly string[], flags: ApplyFlags): void {
-  if (words.length > 0)
-    throw new CliError(`Unexpected args: [${words.join(' ')}]; files are given with -f, one -f for each`)
-  if (flags.filename === undefined)
-    throw new CliError('must specify -f FILE (a file, a directory, or - for standard input)')
-  if (!['none', 'client', 'server'].includes(flags.dryRun ?? 'none'))
-    throw new CliError(`invalid dry-run value (${flags.dryRun}). Must be "none", "server", or "client"`)
-  if (!Object.hasOwn(validations, flags.validate ?? 'strict'))
+  checkFileWords(words, flags)
+  dryRunOf(flags.dryRun)
+  if (flags.output !== undefined && !outputs.includes(flags.output)) throw unknownForm(flags.output, outputs)
+  if (flags.prune && flags.applyset === undefined)
     throw new CliError(
-      `invalid - validate option "${flags.validate}"; must be one of: strict (or true), warn, ignore (or false)`,
-    )
-  if (flags.output !== undefined && !outputs.includes(flags.output))
-    throw new CliError(
-      `unable to match a printer suitable for the output format "${flags.output}", allowed formats are: ${outputs.join(',')}`,
+      '--prune needs --applyset NAME: the name of the set whose objects are applied together, and go when they are applied no more',
     )
 }
 
-const nameOf = (manifest: Manifest) => qualifiedName(manifest.kind as KindName, manifest.metadata.name)
-
-/** A namespace that was asked for must be the manifest's; that of the context only stands in for a missing one. */
-function inNamespace({ manifest, file, lineOf }: LocatedManifest, flags: ApplyFlags): Manifest {
-  if (!kinds[manifest.kind as KindName].namespaced) return manifest
-  const own = manifest.metadata.namespace
-  const { namespace, namespaceGiven = namespace !== undefined } = flags
-  if (own !== undefined && namespaceGiven && own !== namespace)
-    throw new CliError(
-      `${file}:${lineOf('metadata.namespace')}: the namespace from the provided object "${own}" does not match the namespace "${namespace ?? ''}". You must pass '--namespace=${own}' to perform this operation.`,
-    )
-  return { ...manifest, metadata: { ...manifest.metadata, namespace: own ?? namespace ?? DEFAULT_NAMESPACE } }
-}
-
-async function send(
+async function applyAll(
+  cli: Cli,
   client: Client,
-  object: Manifest,
-  fieldValidation: FieldValidation,
+  wanted: readonly LocatedManifest[],
   flags: ApplyFlags,
-): Promise<WriteReply> {
-  return client.apply({
-    object,
-    force: flags.forceConflicts === true,
-    options: {
-      dryRun: flags.dryRun === 'server',
-      fieldManager: flags.fieldManager ?? 'mctl',
-      fieldValidation,
-    },
-  })
+  set?: OpenedSet,
+): Promise<number> {
+  const failures = new Failures(cli)
+  const dryRun = flags.dryRun === 'server'
+  for (const { manifest, file } of wanted) {
+    const applying = async () => {
+      const object = set === undefined ? manifest : await asMember(client, set, manifest, flags.forceConflicts === true)
+      const live = flags.diff ? await liveOf(client, manifest) : undefined
+      return { live, reply: await send(client, object, flags, { dryRun, file }) }
+    }
+    const applied = await failures.attempt(applying, `error when applying "${file}"`)
+    if (applied !== undefined) print(cli, applied.reply, applied.live, flags)
+  }
+  return failures.exitCode
 }
 
-/** The store says who holds which fields; a person needs to know of what, and what to do. */
-const conflictIn =
-  ({ kind, metadata }: Manifest, file: string) =>
-  (error: unknown): never => {
-    if (!isOpError(error, 'Conflict') || !error.message.startsWith('Apply failed with')) throw error
-    throw new CliError(`${error.message}
-Other managers hold these fields of the ${kind} "${metadata.name}" of ${file} with another value. You can
-* take them over: apply again with --force-conflicts;
-* leave them to the others: remove the fields from your manifest;
-* share them: write the value that they have now.`)
+/** Widened, applied, pruned, narrowed: in this order nothing is lost sight of, wherever it breaks off. */
+async function applySet(
+  cli: Cli,
+  client: Client,
+  wanted: readonly LocatedManifest[],
+  flags: ApplyFlags & { readonly applyset: string },
+): Promise<number> {
+  const dryRun = flags.dryRun === 'server'
+  const manifests = wanted.map(({ manifest }) => manifest)
+  const set = await openSet(client, flags.applyset, flags.namespace)
+  if (!dryRun) await writeSet(client, set, manifests, true)
+  const exitCode = await applyAll(cli, client, wanted, flags, set)
+  if (exitCode !== 0 || !flags.prune) {
+    if (flags.prune) cli.terminal.err('nothing was pruned: not everything could be applied\n')
+    return exitCode
   }
+  const failures = new Failures(cli)
+  for (const object of await leftOver(client, set, manifests)) {
+    const name = qualifiedName(object.kind as KindName, object.metadata.name)
+    const pruned = await failures.attempt(
+      () => prune(client, object, dryRun).then(() => true),
+      `error when pruning ${name}`,
+    )
+    if (pruned) cli.terminal.out(`${name}${flags.output === 'name' ? '' : ` pruned${dryRunSuffix(flags.dryRun)}`}\n`)
+  }
+  if (!dryRun && failures.exitCode === 0) await writeSet(client, set, manifests, false)
+  return failures.exitCode
+}
 
-function print(cli: Cli, reply: WriteReply, flags: ApplyFlags): void {
+function print(cli: Cli, reply: WriteReply, live: MctlObject | undefined, flags: ApplyFlags): void {
   const { object, result } = reply
   const name = qualifiedName(object.kind as KindName, object.metadata.name)
   for (const warning of reply.warnings ?? []) cli.terminal.err(`Warning: ${warning}\n`)
   if (flags.output === 'name') cli.terminal.out(`${name}\n`)
   else if (flags.output !== undefined) cli.terminal.out(render(withoutManagers(object), flags.output))
-  else cli.terminal.out(`${name} ${result}${flags.dryRun === 'server' ? ' (server dry run)' : ''}\n`)
+  else cli.terminal.out(`${name} ${result}${dryRunSuffix(flags.dryRun)}\n`)
+  if (flags.diff) cli.terminal.out(unifiedDiff(sidesOf(live, object)))
 }
 
 async function waitForReady(cli: Cli, manifests: readonly Manifest[], flags: ApplyFlags): Promise<number> {

@@ -4,12 +4,13 @@ import { sleep } from '../../lib/clock.ts'
 import { OpError, isOpError } from '../../lib/errors.ts'
 import type { Client, DeleteRequest, ObjectRef } from '../../rpc/messages.ts'
 import type { Define } from '../commandform.ts'
-import { examples, fileOption, namespaceOption, serverOption } from '../commandform.ts'
+import { asBoolean, examples, fileOption, namespaceOption, serverOption } from '../commandform.ts'
 import type { Cli } from '../context.ts'
 import { CliError, withClient } from '../context.ts'
 import { parseDurationMs } from '../durations.ts'
 import { Failures } from '../errors.ts'
 import { readManifests } from '../files.ts'
+import { dryRunOf, dryRunSuffix } from '../flags.ts'
 import { kindOf, refOf, refsOf } from '../targets.ts'
 
 export interface DeleteFlags {
@@ -19,9 +20,14 @@ export interface DeleteFlags {
   readonly recursive?: boolean
   readonly all?: boolean
   readonly selector?: string
+  readonly fieldSelector?: string
   readonly wait?: boolean
   readonly timeout?: string
   readonly cascade?: string
+  readonly gracePeriod?: string
+  readonly force?: boolean
+  readonly now?: boolean
+  readonly interactive?: boolean
   readonly ignoreNotFound?: boolean
   readonly dryRun?: string
   readonly output?: string
@@ -50,11 +56,17 @@ export const defineDelete: Define = (command, cli, done) => {
     .option('-R, --recursive', 'also the folders below')
     .option('--all', 'all objects of the type')
     .option('-l, --selector <labels>', 'only objects with these labels, e.g. team=a')
+    .option('--field-selector <fields>', 'only objects with these fields, e.g. status.phase=Failed')
+    .option('--cascade <background|foreground|orphan>', 'what becomes of the objects below', 'background')
+    .option('--grace-period <seconds>', 'how long engines may take to end; absent: as long as a planned stop', '-1')
+    .option('--now', 'the same as --grace-period=1')
+    .option('--force', 'with --grace-period=0, which it stands for: engines are killed at once')
+    .option('--wait [true|false]', 'until the processes behind the objects are gone', asBoolean, true)
     .option('--no-wait', 'return at once')
     .option('--timeout <duration>', 'how long to wait; 0: as long as it takes', '0')
-    .option('--cascade <background|foreground|orphan>', 'what becomes of the objects below', 'background')
+    .option('-i, --interactive', 'ask before anything is deleted')
     .option('--ignore-not-found', 'a missing object is no error')
-    .option('--dry-run <none|server>', 'only say what would happen', 'none')
+    .option('--dry-run <none|client|server>', 'only say what would happen', 'none')
     .option('-o, --output <format>', 'name')
     .addHelpText(
       'after',
@@ -69,13 +81,16 @@ export async function deleteObjects(cli: Cli, words: readonly string[], flags: D
   return withClient(cli, flags.server, async (client) => {
     const failures = new Failures(cli)
     const doomed = await doomedOf(cli, client, words, flags)
+    if (flags.interactive && doomed.length > 0 && !(await confirmed(cli, doomed))) return 0
+    if (options.graceSeconds === 0 && !flags.dryRun?.match(/client|server/)) cli.terminal.err(FORCE_WARNING)
     const leaving: Leaving[] = []
     for (const { ref, file } of doomed) {
       const during = file === undefined ? undefined : `error when deleting "${file}"`
       const reply = await failures.attempt(() => deleteOne(client, { ref, ...options }, flags), during)
       if (reply === undefined) continue
-      cli.terminal.out(deletedText(ref, flags))
-      if (!reply.gone && options.dryRun !== true) leaving.push({ ref, uid: reply.object.metadata.uid })
+      cli.terminal.out(deletedText(ref, flags, options.graceSeconds))
+      if (reply !== 'told' && !reply.gone && options.dryRun !== true)
+        leaving.push({ ref, uid: reply.object.metadata.uid })
     }
     if (flags.wait !== false) {
       const waiter = makeWaiter(cli, client, timeoutMs)
@@ -87,29 +102,62 @@ export async function deleteObjects(cli: Cli, words: readonly string[], flags: D
   })
 }
 
-function optionsOf(flags: DeleteFlags): Pick<DeleteRequest, 'propagation' | 'dryRun'> {
+const FORCE_WARNING =
+  'warning: Immediate deletion kills engines without draining: requests that they answer break off. What runs on a node ' +
+  'that cannot be reached stays until the node is back, or is deleted (`mctl delete node NAME`).\n'
+
+function optionsOf(flags: DeleteFlags): Pick<DeleteRequest, 'propagation' | 'dryRun' | 'graceSeconds'> {
   const propagation = cascades[(flags.cascade ?? 'background') as keyof typeof cascades]
   if (propagation === undefined)
     throw new CliError(`invalid cascade value (${flags.cascade}). Must be "background", "foreground", or "orphan"`)
-  const dryRun = flags.dryRun ?? 'none'
-  if (dryRun !== 'none' && dryRun !== 'server')
-    throw new CliError(`invalid dry-run value (${dryRun}). Must be "none" or "server"`)
+  const dryRun = dryRunOf(flags.dryRun)
   if (flags.output !== undefined && flags.output !== 'name')
     throw new CliError(`unexpected -o output mode: ${flags.output}. We only support '-o name'`)
-  return { propagation, dryRun: dryRun === 'server' }
+  const graceSeconds = graceOf(flags)
+  return { propagation, dryRun: dryRun !== 'none', ...(graceSeconds === undefined ? {} : { graceSeconds }) }
 }
 
-const deleteOne = (client: Client, request: DeleteRequest, flags: DeleteFlags) =>
-  client.delete(request).catch((error: unknown) => {
+/** kubectl's rules: --now is 1, --force is 0; 0 needs --force, since what is lost then is lost. */
+function graceOf({ gracePeriod = '-1', now, force }: DeleteFlags): number | undefined {
+  const seconds = Number(gracePeriod)
+  if (gracePeriod.trim() === '' || !Number.isInteger(seconds) || seconds < -1)
+    throw new CliError(`--grace-period must be a whole number of seconds, not "${gracePeriod}"`)
+  if (now && seconds >= 0) throw new CliError('--now and --grace-period cannot be specified together')
+  if (now) return 1
+  if (force && seconds > 0) throw new CliError('--force and --grace-period greater than 0 cannot be specified together')
+  if (force) return 0
+  if (seconds === 0)
+    throw new CliError('--grace-period=0 kills engines at once: give --force as well, or --now for a second of grace')
+  return seconds < 0 ? undefined : seconds
+}
+
+async function confirmed(cli: Cli, doomed: readonly Doomed[]): Promise<boolean> {
+  const lines = doomed.map(({ ref }) => `${qualifiedName(ref.kind, ref.name)}\n`)
+  cli.terminal.out(`You are about to delete the following ${doomed.length} resource(s):\n${lines.join('')}`)
+  const answer = await cli.terminal.question('Do you want to continue? (y/N): ')
+  const isYes = /^y(es)?$/i.test(answer?.trim() ?? '')
+  if (!isYes) cli.terminal.out('deletion is cancelled\n')
+  return isYes
+}
+
+async function deleteOne(client: Client, request: DeleteRequest, flags: DeleteFlags) {
+  try {
+    if (flags.dryRun !== 'client') return await client.delete(request)
+    // Only whether it is there: what the server would say against it is for --dry-run=server.
+    await client.get({ ref: request.ref })
+    return 'told'
+  } catch (error) {
     if (flags.ignoreNotFound && isOpError(error, 'NotFound')) return undefined
     throw error
-  })
+  }
+}
 
-function deletedText(ref: ObjectRef, flags: DeleteFlags): string {
+function deletedText(ref: ObjectRef, flags: DeleteFlags, graceSeconds: number | undefined): string {
   const name = qualifiedName(ref.kind, ref.name)
   if (flags.output === 'name') return `${name}\n`
   const where = kinds[ref.kind].namespaced ? ` from ${ref.namespace} namespace` : ''
-  return `${name.replace('/', ' "')}" deleted${where}${flags.dryRun === 'server' ? ' (server dry run)' : ''}\n`
+  const how = graceSeconds === 0 ? 'force deleted' : 'deleted'
+  return `${name.replace('/', ' "')}" ${how}${where}${dryRunSuffix(flags.dryRun)}\n`
 }
 
 async function doomedOf(
@@ -118,8 +166,8 @@ async function doomedOf(
   words: readonly string[],
   flags: DeleteFlags,
 ): Promise<readonly Doomed[]> {
-  if (flags.filename === undefined) return (await refsOf(client, words, 'delete', flags)).map((ref) => ({ ref }))
-  if (words.length > 0 || flags.all || flags.selector !== undefined)
+  if (flags.filename === undefined) return (await refsOf(cli, client, words, 'delete', flags)).map((ref) => ({ ref }))
+  if (words.length > 0 || flags.all || flags.selector !== undefined || flags.fieldSelector !== undefined)
     throw new CliError('when files are given with -f, neither names nor --all nor a selector may be')
   const located = await readManifests(cli, flags.filename, flags.recursive === true)
   return located.map(({ manifest: { kind, metadata }, file }) => ({

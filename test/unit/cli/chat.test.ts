@@ -47,6 +47,7 @@ async function type(argv: readonly string[], lines: readonly string[] = [], sign
       isTty: false,
       readStdin: () => Promise.resolve(new Uint8Array()),
       question: () => Promise.resolve(left.shift()),
+      edit: () => Promise.resolve(),
     },
     env: {},
     cwd: '/',

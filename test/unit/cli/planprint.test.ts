@@ -37,6 +37,7 @@ function printed(item: PlanItem): string {
     isTty: false,
     readStdin: () => Promise.resolve(new Uint8Array()),
     question: () => Promise.resolve(undefined),
+    edit: () => Promise.resolve(),
   }
   printPlan(terminal, { items: [item] }, false)
   return text
