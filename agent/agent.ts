@@ -34,7 +34,8 @@ export interface AgentDoors {
   /** Absent: only models that are here already can run. */
   readonly fetcher?: Fetcher
   readonly observe: Observe
-  readonly probeEngines: () => Promise<EngineReport>
+  /** `known`: only what was missing in it is asked for again. */
+  readonly probeEngines: (known?: EngineReport) => Promise<EngineReport>
   readonly record: AgentRecord
   readonly clock: Clock
   readonly random: Random

@@ -45,6 +45,10 @@ export interface RunAgentOptions {
   readonly modelsDir: string
   /** Holds the engines that `npm run setup` made. */
   readonly userDataDir: string
+  /** Folder with llama.cpp's programs; absent: where setup put them, or on `searchPath`. */
+  readonly llamaCppDir?: string
+  /** PATH */
+  readonly searchPath?: string
   /** `A-B`; absent: 20000-20999. */
   readonly portRange?: string
   /** `chip=Apple M4,memory=16Gi,…` */
@@ -86,7 +90,12 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
     const joined = await membership(options, over.signal)
     if (joined === undefined) return 0
     const { client, address, credentialsFile } = joined
-    const runtimes = runtimesOf({ userDataDir: options.userDataDir, platform: process.platform })
+    const runtimes = runtimesOf({
+      userDataDir: options.userDataDir,
+      platform: process.platform,
+      ...(options.llamaCppDir === undefined ? {} : { folder: options.llamaCppDir }),
+      ...(options.searchPath === undefined ? {} : { searchPath: options.searchPath }),
+    })
     const machine = machineOf(options, runtimes, simulation)
     const { bootId } = await machine.observe({ pids: [], loadedBytes: 0 })
     const hostDoors = { dataDir, address, credentialsFile, portRange, bootId, runtimes, clock: systemClock, log }
@@ -265,8 +274,8 @@ function machineOf(options: RunAgentOptions, runtimes: Runtimes, simulation: Sim
     const facts = await plain(own)
     return gpuMemoryBytes === undefined ? facts : { ...facts, gpuMemoryBytes }
   }
-  const probe = async (): Promise<EngineReport> => {
-    const report = await probeEngines(runtimes)
+  const probe = async (known?: EngineReport): Promise<EngineReport> => {
+    const report = await probeEngines(runtimes, known)
     gpuMemoryBytes = report.gpuMemoryBytes ?? gpuMemoryBytes
     return report
   }

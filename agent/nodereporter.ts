@@ -26,8 +26,8 @@ export interface NodeReporterDoors {
   readonly models: ModelShelf
   readonly fetcher?: Fetcher | undefined
   readonly observe: Observe
-  readonly probeEngines: () => Promise<EngineReport>
   readonly clock: Clock
+  readonly probeEngines: (known?: EngineReport) => Promise<EngineReport>
   readonly log: Logger
   readonly agentVersion: string
   /** Where this node's shards listen. */
@@ -57,7 +57,9 @@ export class NodeReporter {
   /** The first look at engines and machine. Rejects when the machine cannot be observed. */
   async begin(): Promise<void> {
     this.#engines = await this.#doors.probeEngines()
-    for (const { engine, remedy } of this.#engines.missing) this.#doors.log.warn('engine missing', { engine, remedy })
+    for (const { engine, remedy, optional } of this.#engines.missing)
+      if (optional) this.#doors.log.info('engine not installed', { engine, remedy })
+      else this.#doors.log.warn('engine missing', { engine, remedy })
     await this.#observe()
   }
 
@@ -109,7 +111,7 @@ export class NodeReporter {
   async reprobe(): Promise<void> {
     if (this.#engines.missing.length === 0) return
     try {
-      this.#engines = await this.#doors.probeEngines()
+      this.#engines = await this.#doors.probeEngines(this.#engines)
       this.tell()
     } catch (error) {
       this.#doors.log.warn('engines not probed', { error: messageOf(error) })

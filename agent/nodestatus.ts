@@ -11,7 +11,7 @@ import type { MachineFacts } from './observe/facts.ts'
 /** What the engines' probes found. A missing engine comes with what to do about it. */
 export interface EngineReport {
   readonly engines: readonly EngineInfo[]
-  readonly missing: readonly { readonly engine: string; readonly remedy: string }[]
+  readonly missing: readonly { readonly engine: string; readonly remedy: string; readonly optional: boolean }[]
   /** The GPU's working-set limit, when an engine told it. */
   readonly gpuMemoryBytes?: number
 }
@@ -88,7 +88,8 @@ function conditionsOf({
   const free = facts.diskFreeBytes
   const diskFull =
     free !== undefined && (free < DISK_FREE_BYTES || free < DISK_FREE_SHARE * (facts.diskTotalBytes ?? free))
-  const [missing] = engines.missing
+  const missing = engines.missing.filter((m) => !m.optional)
+  const absent = engines.missing.filter((m) => m.optional)
   return [
     {
       type: 'MemoryPressure',
@@ -103,15 +104,20 @@ function conditionsOf({
     diskPressure(diskFull, blockedFetch),
     {
       type: 'EngineMissing',
-      status: missing === undefined ? 'False' : 'True',
-      reason: missing === undefined ? 'EnginesFound' : 'EngineNotFound',
+      status: missing.length === 0 ? 'False' : 'True',
+      reason: missing.length === 0 ? 'EnginesFound' : 'EngineNotFound',
       message:
-        missing === undefined
-          ? 'every engine that this agent can run was found'
-          : engines.missing.map((m) => `${m.engine}: ${m.remedy}`).join('; '),
+        missing.length === 0
+          ? absent.length === 0
+            ? 'every engine that this agent can run was found'
+            : `the engines that every node needs were found; ${remediesOf(absent)}`
+          : remediesOf(engines.missing),
     },
   ]
 }
+
+const remediesOf = (engines: EngineReport['missing']): string =>
+  engines.map((m) => `${m.engine}: ${m.remedy}`).join('; ')
 
 function diskPressure(diskFull: boolean, blockedFetch: string | undefined): ConditionUpdate {
   if (blockedFetch !== undefined)

@@ -2,7 +2,7 @@
 import type { EngineInfo } from '../../src/api/node.ts'
 import type { Shard } from '../../src/api/shard.ts'
 import type { Engine } from '../../src/api/words.ts'
-import type { EngineLaunch, Liveness } from '../shardhost/protocol.ts'
+import type { CompanionSpec, EngineLaunch, Liveness } from '../shardhost/protocol.ts'
 
 export interface LaunchInput {
   readonly shard: Shard
@@ -22,6 +22,8 @@ export interface Launch {
   readonly files: readonly { readonly path: string; readonly content: string }[]
   /** Where the engine differs from the usual (shardhost/health.ts). */
   readonly liveness?: Partial<Liveness>
+  /** For an engine without a shim of ours. */
+  readonly companion?: CompanionSpec
 }
 
 export interface Runtime {
@@ -29,7 +31,7 @@ export interface Runtime {
   /** What this machine offers; a missing engine is a value with its remedy, not an error. */
   probe(): Promise<
     | { readonly kind: 'Available'; readonly info: EngineInfo; readonly gpuMemoryBytes?: number }
-    | { readonly kind: 'Missing'; readonly remedy: string }
+    | { readonly kind: 'Missing'; readonly remedy: string; /** Not every node needs it. */ readonly optional?: boolean }
   >
   /** Pure. Invalid (OpError) when the shard asks for what the engine cannot do. */
   launch(input: LaunchInput): Launch

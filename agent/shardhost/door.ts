@@ -9,6 +9,7 @@ import type { ClientRequest, IncomingMessage, Server, ServerResponse } from 'nod
 import type { AddressInfo } from 'node:net'
 import { GATEWAYS } from '../../src/api/trust.ts'
 import { doorServer } from '../doorserver.ts'
+import type { Companion } from './companion.ts'
 
 export const SHARD_HEADER = 'mctl-shard'
 
@@ -19,6 +20,8 @@ export interface DoorOptions {
   readonly shardUid: string
   /** Absent: plain HTTP, on loopback. */
   readonly credentialsFile?: string | undefined
+  /** Looks at each request before the engine does, and may answer it or hand on another body. Absent: bytes pass untouched. */
+  readonly admit?: NonNullable<Companion['admit']>
 }
 
 export type DoorState = 'NotReady' | 'Open' | 'Draining'
@@ -36,6 +39,8 @@ const hopHeaders = new Set([
 ])
 /** Longer than the gateway keeps an idle connection, so that it is never we who close on a request under way. */
 const KEEP_ALIVE_MS = 120_000
+/** As the mlx shim's. */
+const BODY_BYTES_MAX = 32 * 2 ** 20
 /** llama-server closes after 5 s, mlx at once. */
 const ENGINE_IDLE_MS = 4000
 
@@ -101,7 +106,23 @@ export class Door {
     this.#inFlight += 1
     this.#taken += 1
     reply.once('close', () => this.#onDone())
-    this.#forward(incoming, reply)
+    if (this.#options.admit === undefined) this.#forward(incoming, reply)
+    else void this.#admit(incoming, reply, this.#options.admit)
+  }
+
+  /** The body is read whole; a client that goes away meanwhile is forgotten. */
+  async #admit(incoming: IncomingMessage, reply: ServerResponse, admit: NonNullable<DoorOptions['admit']>) {
+    const gone = new AbortController()
+    reply.once('close', () => gone.abort())
+    const body = await readBody(incoming)
+    if (body === 'Gone') return
+    if (body === 'TooLarge')
+      return refuse(reply, { status: 413, code: 'body_too_large', message: `the body is over ${BODY_BYTES_MAX} bytes` })
+    const { method = 'GET', url: path = '/' } = incoming
+    const admission = await admit({ method, path, body }, gone.signal)
+    if (reply.destroyed) return
+    if (admission.kind === 'Answered') return answer(reply, admission.status, admission.body)
+    this.#forward(incoming, reply, { path: admission.path, body: admission.body ?? '' })
   }
 
   #onDone(): void {
@@ -109,13 +130,13 @@ export class Door {
     if (this.#inFlight === 0) for (const resolve of this.#drained.splice(0)) resolve()
   }
 
-  #forward(incoming: IncomingMessage, reply: ServerResponse): void {
+  #forward(incoming: IncomingMessage, reply: ServerResponse, instead?: { path: string; body: string }): void {
     const upstream = request({
       host: '127.0.0.1',
       port: this.#options.enginePort,
       method: incoming.method ?? 'GET',
-      path: incoming.url ?? '/',
-      headers: passedOn(incoming.rawHeaders),
+      path: instead?.path ?? incoming.url ?? '/',
+      headers: instead === undefined ? passedOn(incoming.rawHeaders) : withLength(incoming.rawHeaders, instead.body),
       agent: this.#engineConnections,
     })
     upstream.on('response', (answer) => relay(answer, reply))
@@ -123,8 +144,24 @@ export class Door {
     reply.once('close', () => {
       if (!reply.writableFinished) upstream.destroy()
     })
-    send(incoming, upstream)
+    if (instead === undefined) send(incoming, upstream)
+    else upstream.end(instead.body)
   }
+}
+
+async function readBody(incoming: IncomingMessage): Promise<Buffer | 'Gone' | 'TooLarge'> {
+  const parts: Buffer[] = []
+  let bytes = 0
+  try {
+    for await (const part of incoming as AsyncIterable<Buffer>) {
+      bytes += part.length
+      // Read on to its end: a client that is still sending hears no answer.
+      if (bytes <= BODY_BYTES_MAX) parts.push(part)
+    }
+  } catch {
+    return 'Gone'
+  }
+  return bytes > BODY_BYTES_MAX ? 'TooLarge' : Buffer.concat(parts)
 }
 
 /** The request's body; one without any ends at once. */
@@ -207,10 +244,14 @@ export function refusalOf(
 }
 
 function refuse(reply: ServerResponse, { status, code, message }: DoorRefusal): void {
+  answer(reply, status, { error: { message, type: 'mctl_error', code } })
+}
+
+function answer(reply: ServerResponse, status: number, body: unknown): void {
   if (reply.destroyed) return
-  const body = JSON.stringify({ error: { message, type: 'mctl_error', code } })
-  reply.writeHead(status, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) })
-  reply.end(body)
+  const text = JSON.stringify(body)
+  reply.writeHead(status, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) })
+  reply.end(text)
 }
 
 /** Raw header pairs without those of the hop: spelling, order and repeats stay. */
@@ -221,4 +262,13 @@ export function passedOn(rawHeaders: readonly string[]): string[] {
     if (!hopHeaders.has(name.toLowerCase())) kept.push(name, value)
   }
   return kept
+}
+
+/** Those of the client, with the length of another body. */
+function withLength(rawHeaders: readonly string[], body: string): string[] {
+  const kept: string[] = []
+  const passed = passedOn(rawHeaders)
+  for (let i = 0; i + 1 < passed.length; i += 2)
+    if ((passed[i] ?? '').toLowerCase() !== 'content-length') kept.push(passed[i] ?? '', passed[i + 1] ?? '')
+  return body === '' ? kept : [...kept, 'content-length', String(Buffer.byteLength(body))]
 }

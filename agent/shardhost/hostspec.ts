@@ -50,6 +50,7 @@ export function hostSpecOf(shard: Shard, handle: Handle, options: HostSpecOption
     logFile: logPath(dataDir, handle.namespace, metadata.name, metadata.uid),
     engine: launch.engine,
     files: launch.files,
+    ...(launch.companion === undefined ? {} : { companion: launch.companion }),
     eventsFd: 3,
     door: isLeader(shard) ? { address, port, enginePort, servedName: spec.serving.servedName, ...secured } : null,
     startupDeadlineMs: startupDeadlineMs(shard),

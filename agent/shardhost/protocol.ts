@@ -26,6 +26,7 @@ export interface HostSpec {
   readonly engine: EngineLaunch
   /** Engine files, written 0600 by the host before the start: `"@SHARDHOST_PID@"` in them becomes the host's pid. */
   readonly files?: readonly { readonly path: string; readonly content: string }[]
+  readonly companion?: CompanionSpec
   /** Engine events as JSON lines arrive on this fd of the engine (env MCTL_EVENTS_FD). */
   readonly eventsFd: 3
   /** The leader's HTTP door; other ranks have none. */
@@ -58,6 +59,19 @@ export interface Unwell {
   readonly reason: 'EngineFrozen' | 'EngineStalled' | 'EngineStuck' | 'CanaryFailed'
   readonly message: string
 }
+
+/** For an engine that speaks no events of ours: what its companion in the host must know (companion.ts). */
+export type CompanionSpec =
+  | {
+      readonly kind: 'LlamaServer'
+      readonly enginePort: number
+      /** `host:port` of the RPC servers, rank 1 first; none: it computes alone. */
+      readonly workers: readonly string[]
+      /** Layers of the whole model. */
+      readonly layers: number
+      readonly limits: { readonly servedName: string; readonly contextTokens: number; readonly maxOutputTokens: number }
+    }
+  | { readonly kind: 'RpcWorker'; /** `host:port` */ readonly listen: string }
 
 export type HostPhase = 'Starting' | 'Loading' | 'Ready' | 'Stopping' | 'Exited'
 

@@ -7,6 +7,8 @@ import { dirname } from 'node:path'
 import type { Clock, Timer } from '../../src/lib/clock.ts'
 import { sleep } from '../../src/lib/clock.ts'
 import { messageOf } from '../../src/lib/errors.ts'
+import type { Companion } from './companion.ts'
+import { companionOf } from './companion.ts'
 import { Door } from './door.ts'
 import type { RunningEngine } from './engine.ts'
 import { startEngine } from './engine.ts'
@@ -45,7 +47,10 @@ export class Shardhost {
   readonly #lastLines = new LastLines(LOG_LINES_KEPT)
   readonly #door: Door | undefined
   readonly #health: HealthWatch
+  readonly #companion: Companion | undefined
   readonly #over = new AbortController()
+  /** A stop came before the engine was started. */
+  readonly #calledOff = new AbortController()
   #view: EngineView = startingView
   #engine: RunningEngine | undefined
   #exit: HostState['exit']
@@ -67,8 +72,11 @@ export class Shardhost {
       state: () => this.#state(),
       onMessage: (message) => this.#onMessage(message),
     })
-    if (spec.door !== null) this.#door = new Door({ ...spec.door, shardUid: spec.shardUid })
     this.#health = this.#newHealth()
+    this.#companion = companionOf(spec, clock)
+    const admit = this.#companion?.admit
+    if (spec.door !== null)
+      this.#door = new Door({ ...spec.door, shardUid: spec.shardUid, ...(admit === undefined ? {} : { admit }) })
   }
 
   /** Resolves when the engine has ended, the end is on disk and told, and door and socket are closed. */
@@ -91,6 +99,7 @@ export class Shardhost {
     this.#graceMs = Math.min(this.#graceMs, message.graceMs)
     if (this.#view.phase !== 'Stopping') this.#enter('Stopping')
     this.#door?.set('Draining')
+    this.#calledOff.abort()
     this.#terminateAfter(message.drainMs ?? 0)
   }
 
@@ -101,10 +110,12 @@ export class Shardhost {
     } catch (error) {
       return this.#end(null, null, { reason: 'ShardhostFailed', message: `before the start: ${messageOf(error)}` })
     }
+    const message = await this.#companion?.beforeStart(this.#calledOff.signal)
     if (this.#asked !== undefined) return this.#end(null, null, this.#asked)
+    if (message !== undefined) return this.#end(null, null, { reason: 'PeerMissing', message })
     this.#engine = startEngine(this.#spec.engine, {
       onOutput: (chunk) => this.#log.write(chunk),
-      onLine: (line) => this.#lastLines.push(line),
+      onLine: (line) => this.#onLine(line),
       onEvent: (event) => this.#onEvent(event),
       onEnd: (code, signal) => this.#end(code, signal, this.#asked),
       onSpawnError: (error) =>
@@ -115,6 +126,15 @@ export class Shardhost {
     this.#changed()
     this.#clock.after(this.#spec.startupDeadlineMs, () => this.#onStartDeadline())
     this.#health.start(this.#over.signal)
+    void this.#companion?.attend((event) => this.#onEvent(event), this.#over.signal)
+  }
+
+  #onLine(line: string): void {
+    this.#lastLines.push(line)
+    const event = this.#companion?.hear(line)
+    if (event !== undefined) this.#onEvent(event)
+    const veto = this.#companion?.veto?.(line)
+    if (veto !== undefined) this.stop({ graceMs: DEADLINE_GRACE_MS, reason: veto }, 'EngineUnsupported')
   }
 
   #writeFiles(): void {

@@ -35,6 +35,8 @@ export async function runAgentProcess(flags: AgentFlags, env: Env, signals: Sign
     signal: signals.first,
     stopShards: parent.stop,
     hurry: parent.hurry,
+    ...(env['MCTL_LLAMACPP_DIR'] ? { llamaCppDir: env['MCTL_LLAMACPP_DIR'] } : {}),
+    ...(env['PATH'] === undefined ? {} : { searchPath: env['PATH'] }),
     ...(flags.portRange === undefined ? {} : { portRange: flags.portRange }),
     ...(flags.simulate === undefined ? {} : { simulate: flags.simulate }),
     ...(flags.share === undefined ? {} : { share: flags.share }),

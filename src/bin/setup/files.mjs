@@ -1,5 +1,6 @@
 // Small file words: what a step leaves behind is there whole or not at all.
-import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { createReadStream, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { sha256 } from './paths.mjs'
 
@@ -18,6 +19,12 @@ export function readOptional(path) {
     if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined
     throw error
   }
+}
+
+export async function sha256OfFile(path) {
+  const hash = createHash('sha256')
+  for await (const chunk of createReadStream(path)) hash.update(chunk)
+  return hash.digest('hex')
 }
 
 /** A hash over names and contents; folders are walked, caches and missing paths left out. */

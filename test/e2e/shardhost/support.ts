@@ -33,7 +33,7 @@ const entries = isBuilt()
 
 function isBuilt(): boolean {
   const mtimeMs = (file: string) => (existsSync(join(root, file)) ? statSync(join(root, file)).mtimeMs : 0)
-  return ['src/lib', 'agent/shardhost', 'agent/runtimes/fake'].every((dir) =>
+  return ['src/lib', 'agent/shardhost', 'agent/runtimes/fake', 'agent/runtimes/llamacpp'].every((dir) =>
     filesUnder(join(root, dir)).every(
       (file) => mtimeMs(join('dist', dir, file.replace(/\.ts$/, '.js'))) >= mtimeMs(join(dir, file)),
     ),

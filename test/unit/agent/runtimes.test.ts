@@ -128,7 +128,9 @@ test('a missing engine is told with its remedy, and the others are offered', asy
   onTestFinished(() => rmSync(userDataDir, { recursive: true }))
   const report = await probeEngines({ mlx: mlxRuntime({ userDataDir, platform: 'linux' }), fake: fakeRuntime() })
   expect(report.engines.map(({ name }) => name)).toEqual(['fake'])
-  expect(report.missing).toEqual([{ engine: 'mlx', remedy: expect.stringContaining('npm run setup') as string }])
+  expect(report.missing).toEqual([
+    { engine: 'mlx', optional: false, remedy: expect.stringContaining('npm run setup') as string },
+  ])
 })
 
 const limits = { servedName: 'chat', contextTokens: 100, maxOutputTokens: 50, worldSize: 2 }
