@@ -1,5 +1,6 @@
 /** Which folder (or GGUF file) of this node a shard's model is: its source must be here, whole, and of the digest that was planned with. */
 import type { Shard } from '../src/api/shard.ts'
+import { readsFiles } from '../src/api/shard.ts'
 import type { LocalModel } from './models.ts'
 
 export type FoundModel =
@@ -10,7 +11,7 @@ export type FoundModel =
 /** The verified folder of a shard's model. A shard without a source is of a shape only and needs no files. */
 export function findModel(shard: Shard, models: readonly LocalModel[] | undefined): FoundModel {
   const { source, digest } = shard.spec.model
-  if (source === undefined) return { kind: 'Found', dir: undefined }
+  if (source === undefined || !readsFiles(shard)) return { kind: 'Found', dir: undefined }
   if (models === undefined) return { kind: 'Unknown' }
   const model = models.find((m) => m.source === source)
   if (model === undefined)

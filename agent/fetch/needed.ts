@@ -2,6 +2,7 @@
 import { basename, join } from 'node:path'
 import type { ModelFile } from '../../src/api/model.ts'
 import type { Shard } from '../../src/api/shard.ts'
+import { readsFiles } from '../../src/api/shard.ts'
 import { parseSource } from '../../src/api/sources.ts'
 import type { Stage } from '../../src/api/words.ts'
 import { OpError } from '../../src/lib/errors.ts'
@@ -20,11 +21,12 @@ export interface WantedModel {
 
 export const INDEX = 'model.safetensors.index.json'
 
-/** The model that the agent can fetch for this shard; undefined when its source is none to fetch, or was not read yet. */
-export function wantedModel({ spec }: Shard): WantedModel | undefined {
+/** The model that the agent can fetch for this shard; undefined when it needs none, or its source is none to fetch or was not read yet. */
+export function wantedModel(shard: Shard): WantedModel | undefined {
+  const { spec } = shard
   const { source, revision, digest, files } = spec.model
   if (source === undefined || !/^(?:hf|https):\/\//.test(source)) return undefined
-  if (revision === undefined || files === undefined) return undefined
+  if (revision === undefined || files === undefined || !readsFiles(shard)) return undefined
   return { source, commit: revision, digest, files, stage: spec.strategy === 'Pipeline' ? spec.stage : undefined }
 }
 

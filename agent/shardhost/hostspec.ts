@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path'
 import type { Shard } from '../../src/api/shard.ts'
-import { isLeader } from '../../src/api/shard.ts'
+import { bytesToLoad, isLeader } from '../../src/api/shard.ts'
 import { OpError, assert } from '../../src/lib/errors.ts'
 import type { Handle } from '../handles.ts'
 import { shardDir, socketName } from '../handles.ts'
@@ -25,7 +25,8 @@ export interface HostSpecOptions {
 }
 
 /** DESIGN §10a: bytes / 200 MB/s + 120 s. */
-const defaultStartupDeadlineMs = (shard: Shard): number => Math.ceil(shard.spec.parts.weights / 200_000 + 120_000)
+const defaultStartupDeadlineMs = (shard: Shard): number =>
+  Math.ceil(bytesToLoad(shard, shard.spec.parts.weights) / 200_000 + 120_000)
 
 /** Throws OpError Invalid when the shard cannot be launched, Conflict when its rendezvous is not what was prepared. */
 export function hostSpecOf(shard: Shard, handle: Handle, options: HostSpecOptions): HostSpec {

@@ -23,6 +23,7 @@ export const engineArgs: Readonly<Record<Engine, Readonly<Record<string, ValueFo
     '--ubatch-size': 'size',
     '--no-mmap': 'none',
     '--mlock': 'none',
+    '--no-warmup': 'none',
     '--jinja': 'none',
   },
   fake: {

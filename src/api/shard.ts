@@ -89,3 +89,15 @@ export const shardName = (group: string, epoch: number, rank: number): string =>
 
 /** Rank 0: it owns the group's HTTP endpoint. */
 export const isLeader = (shard: Pick<Shard, 'spec'>): boolean => shard.spec.rank === 0
+
+/** Does the rank read the model's files? A worker of llama.cpp gets its layers from the leader. */
+export const readsFiles = ({ spec }: Pick<Shard, 'spec'>): boolean => spec.transport !== 'Rpc' || spec.rank === 0
+
+/** What must be loaded before the rank is Ready, out of its own bytes: a leader over Rpc sends the others theirs. */
+export function bytesToLoad({ spec }: Pick<Shard, 'spec'>, ownBytes: number): number {
+  const { rank, stage, transport, worldSize, model } = spec
+  if (transport !== 'Rpc' || rank !== 0 || worldSize === 1) return ownBytes
+  const ownLayers = Math.max(1, stage[1] - stage[0])
+  // Read from disk, and once more at the speed of a link: 100 MB/s where a disk gives 200.
+  return ownBytes + (2 * ownBytes * Math.max(0, model.layers - ownLayers)) / ownLayers
+}

@@ -3,6 +3,7 @@
  * peer, an abort inside a collective) is secondary and never takes the first cause's place.
  */
 import type { Shard } from '../api/shard.ts'
+import { bytesToLoad } from '../api/shard.ts'
 import type { FirstCause } from '../api/shardgroup.ts'
 import { isBeingDeleted } from './actions.ts'
 import { isReady } from './nodelife.ts'
@@ -122,7 +123,7 @@ function deadlines({ current, nodeOf }: GroupScene): readonly Deadline[] {
       const message = 'the rank did not start within the rendezvous window'
       return [{ shard, deadlineMs: startByMs + START_REPORT_MS, reason: 'StartWindowMissed', message }]
     }
-    const allowedMs = startupDeadlineMs(shard.spec.memoryBytes)
+    const allowedMs = startupDeadlineMs(bytesToLoad(shard, shard.spec.memoryBytes))
     const message = `the rank was not ready ${Math.round(allowedMs / 1000)} s after its start`
     return [{ shard, deadlineMs: startByMs + allowedMs + DEADLINE_MARGIN_MS, reason: 'StartDeadline', message }]
   })

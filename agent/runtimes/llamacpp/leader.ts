@@ -49,7 +49,8 @@ class Leader {
     const listen = await Promise.all(workers.map((w) => untilListens(w, WORKERS_DEADLINE_MS, this.#clock, signal)))
     const absent = workers.flatMap((address, i) => (listen[i] === true ? [] : [`rank ${i + 1} at ${address}`]))
     if (absent.length === 0) return undefined
-    return `${absent.join(' and ')} did not listen within ${WORKERS_DEADLINE_MS / 1000} s`
+    const who = absent.length === 1 ? 'the other rank' : 'the other ranks'
+    return `${who} did not come: ${absent.join(' and ')} did not listen within ${WORKERS_DEADLINE_MS / 1000} s`
   }
 
   async attend(tell: (event: EngineEvent) => void, signal: AbortSignal): Promise<void> {
@@ -182,5 +183,5 @@ function lastWords(line: string): EngineEvent | undefined {
 function vetoOf({ workers, layers }: LeaderSpec, line: string): string | undefined {
   const counted = Number(/offloaded \d+\/(\d+) layers to GPU/.exec(line)?.[1] ?? layers + 1) - 1
   if (workers.length === 0 || counted === layers) return undefined
-  return `llama.cpp counts ${counted} layers where the plan has ${layers}: it would divide this model otherwise`
+  return `not supported over several nodes: llama.cpp counts ${counted} layers where the plan has ${layers}: it would divide this model otherwise`
 }

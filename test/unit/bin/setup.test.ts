@@ -1,7 +1,8 @@
 /** What `npm run setup` decides before it does anything. Plain JavaScript, so its words are described here. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -15,9 +16,12 @@ interface Setup {
   countPackages(lock: string): number
   findPython(env: object, run: (name: string) => Promise<{ code: number; output: string }>): Promise<string>
   hashTree(root: string, names: string[]): string
+  userCacheDir(env: Record<string, string>, platform: string, home: string): string
+  problemOf(folder: string): Promise<string | undefined>
+  installLlamaCpp(paths: object, say: (line: string) => void): Promise<void>
   withLock<T>(path: string, say: (line: string) => void, work: () => Promise<T>): Promise<T>
 }
-const files = ['paths.mjs', 'project.mjs', 'engine.mjs', 'files.mjs', 'lock.mjs']
+const files = ['paths.mjs', 'project.mjs', 'engine.mjs', 'llamacpp.mjs', 'files.mjs', 'lock.mjs']
 const setup = Object.assign({}, ...(await Promise.all(files.map((file) => import(folder + file))))) as Setup
 
 let dir: string
@@ -100,4 +104,54 @@ test('a lock whose owner is dead, or has not moved for long, is taken over', asy
   const silent = (): void => {}
   expect(await setup.withLock(dead, silent, () => Promise.resolve('mine'))).toBe('mine')
   expect(await setup.withLock(still, silent, () => Promise.resolve('mine'))).toBe('mine')
+})
+
+test('what can be made again lies in the cache folder of the platform', () => {
+  expect(setup.userCacheDir({}, 'darwin', '/Users/a')).toBe('/Users/a/Library/Caches/mctl')
+  expect(setup.userCacheDir({}, 'linux', '/home/a')).toBe('/home/a/.cache/mctl')
+  expect(setup.userCacheDir({ XDG_CACHE_HOME: '/c' }, 'linux', '/home/a')).toBe('/c/mctl')
+  expect(setup.userCacheDir({ MCTL_CACHE_DIR: '/m' }, 'linux', '/home/a')).toBe('/m')
+})
+
+/** A folder as a finished build leaves it, with programs that say `answer`. */
+function builtFolder(answer = 'exit 0'): string {
+  const folder = join(dir, 'built')
+  mkdirSync(folder)
+  const files: Record<string, string> = {}
+  for (const name of ['llama-server', 'ggml-rpc-server']) {
+    const text = `#!/bin/sh\n${answer}\n`
+    writeFileSync(join(folder, name), text)
+    chmodSync(join(folder, name), 0o755)
+    files[name] = createHash('sha256').update(text).digest('hex')
+  }
+  writeFileSync(join(folder, 'complete.json'), JSON.stringify({ files }))
+  return folder
+}
+
+test('a build of llama.cpp counts only when it is whole, has the bytes that were built, and runs', async () => {
+  expect(await setup.problemOf(join(dir, 'none'))).toBe('not whole')
+  const folder = builtFolder()
+  expect(await setup.problemOf(folder)).toBeUndefined()
+  writeFileSync(join(folder, 'ggml-rpc-server'), '#!/bin/sh\nexit 0 \n')
+  expect(await setup.problemOf(folder)).toBe('ggml-rpc-server is not what was built')
+  rmSync(folder, { recursive: true })
+  expect(await setup.problemOf(builtFolder('echo no such instruction; exit 1'))).toBe(
+    'llama-server does not run: no such instruction',
+  )
+})
+
+test('a whole build is skipped at once, and the agent is told where it is', async () => {
+  const said: string[] = []
+  const llamacppFile = join(dir, 'engines/llamacpp.json')
+  const paths = { platform: 'linux', llamacpp: builtFolder(), llamacppFile, llamacppLock: 'lock' }
+  await setup.installLlamaCpp(paths, (line) => said.push(line))
+  expect(said).toEqual(['engine llamacpp: up to date, skipped'])
+  expect(JSON.parse(readFileSync(llamacppFile, 'utf8'))).toEqual({ dir: paths.llamacpp, lock: 'lock' })
+})
+
+test('on macOS setup names the release to take, and why not Homebrew', async () => {
+  const refused = setup.installLlamaCpp({ platform: 'darwin', llamacpp: join(dir, 'x') }, () => {})
+  await expect(refused).rejects.toMatchObject({
+    remedy: expect.stringMatching(/bin-macos-arm64\.tar\.gz[\s\S]*MCTL_LLAMACPP_DIR[\s\S]*without RPC/),
+  })
 })
