@@ -47,7 +47,15 @@ export function launchLlamaCpp(installation: Installation, input: LaunchInput): 
   return {
     engine: {
       argv: [...WATCHED_BY_SHELL, ...argv],
-      env: { PATH: '/usr/bin:/bin:/usr/sbin:/sbin', HOME: dir, TMPDIR: dir, LANG: 'C.UTF-8', LLAMA_CACHE: dir },
+      env: {
+        PATH: '/usr/bin:/bin:/usr/sbin:/sbin',
+        HOME: dir,
+        TMPDIR: dir,
+        LANG: 'C.UTF-8',
+        LLAMA_CACHE: dir,
+        // Threads that wait for each other spin; where others want the cores, a step then takes a hundred times as long.
+        ...(installation.gpu === undefined ? { OMP_WAIT_POLICY: 'passive' } : {}),
+      },
       cwd: dir,
     },
     files: [],
@@ -88,6 +96,8 @@ function leader(installation: Installation, input: LaunchInput): Program {
     ...['--fit', 'off', '--cache-ram', '0', '--ctx-checkpoints', '0'],
     ...['--batch-size', batch, '--ubatch-size', batch],
     ...['--metrics', '--no-slots', '--no-ui', '--offline', '--timeout', '3600'],
+    // No page of a browser on this machine may ask it.
+    ...(installation.hasCorsOrigins ? ['--cors-origins', 'localhost'] : []),
     ...devices(installation, shard, workers),
     ...serverArgs(installation, spec.engine.args),
   ]
@@ -99,7 +109,11 @@ function leader(installation: Installation, input: LaunchInput): Program {
  * Our stages as llama.cpp counts: the CPU's layers come first, then those of `--device` in their order by
  * `--tensor-split`, and the output counts as one more layer, of the last device.
  */
-function devices({ gpu, binaries }: Installation, shard: Shard, workers: readonly string[]): readonly string[] {
+function devices(
+  { gpu, binaries, hasLoadMode }: Installation,
+  shard: Shard,
+  workers: readonly string[],
+): readonly string[] {
   const { spec } = shard
   if (workers.length === 0 || spec.worldSize === 1) return ['--n-gpu-layers', 'all']
   const { split, stage, model } = spec
@@ -113,6 +127,8 @@ function devices({ gpu, binaries }: Installation, shard: Shard, workers: readonl
   const withOutput = shares.map((layers, i) => (i === shares.length - 1 ? layers + 1 : layers))
   return [
     ...['--rpc', workers.join(','), '--device', names.join(','), '--split-mode', 'layer'],
+    // Which layers went where is told from this level on, and checked; requests are not. Older builds tell it anyway.
+    ...(hasLoadMode ? ['--log-verbosity', '4'] : []),
     ...['--tensor-split', withOutput.join(','), '--n-gpu-layers', String(offloaded)],
   ]
 }

