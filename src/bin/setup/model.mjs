@@ -1,11 +1,12 @@
 // The demo models: small, real, and in the folder where a plain `mctl dev` looks. One for mlx, and for llamacpp the file that
 // it is made of.
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { pip } from './engine.mjs'
 import { SetupError } from './errors.mjs'
 import { hashTree, readOptional, writeAtomic } from './files.mjs'
 import { withLock } from './lock.mjs'
+import { sha256 } from './paths.mjs'
 import { lastLines, run } from './run.mjs'
 
 const MAKERS = ['demo_model.py', 'demo-model.lock']
@@ -30,11 +31,11 @@ export async function makeDemoModel(paths, say) {
   })
 }
 
-/** As it came, for llama.cpp. */
+/** For llama.cpp: the same weights, written out in 16 bit. */
 export async function makeDemoGguf(paths, say) {
   await withLock(join(paths.models, '.setup.lock'), say, async () => {
     const madeBy = join(paths.models, '.smollm2-135m-gguf.made-by')
-    const makers = `${hashTree(paths.mlx, ['demo-model.lock'])}\n`
+    const makers = `${sha256(hashTree(paths.mlx, ['demo-model.lock']), hashTree(paths.llamacppCode, ['demo_gguf.py']))}\n`
     const found = readOptional(madeBy)
     if (existsSync(paths.demoGguf) && (found === makers || found === undefined)) {
       say(
@@ -48,7 +49,10 @@ export async function makeDemoGguf(paths, say) {
       const gguf = await fetchGguf(paths, work, say)
       const made = join(work, 'model')
       mkdirSync(made)
-      renameSync(gguf, join(made, basename(gguf)))
+      const out = join(made, 'SmolLM2-135M-Instruct.F16.gguf')
+      const args = ['-B', join(paths.llamacppCode, 'demo_gguf.py'), '--gguf', gguf, '--out', out]
+      const { code, output } = await run(join(paths.engine, 'bin', 'python'), args)
+      if (code !== 0) throw new SetupError('the demo model could not be written out', lastLines(output))
       rmSync(paths.demoGguf, { recursive: true, force: true })
       writeAtomic(madeBy, makers)
       renameSync(made, paths.demoGguf)
