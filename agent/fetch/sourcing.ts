@@ -83,21 +83,28 @@ export class Sourcing {
 
   /** Says that it wants the file, and looks again: of two that do so, one sees the other. */
   async #won(file: ModelFile): Promise<boolean> {
-    const { doors, claims, view } = this.#deps
+    const { doors, claims } = this.#deps
     const { sha256 } = file
     if (sha256 === undefined || doors.peers === undefined) return true
     this.#claim(file, 'Claiming')
+    let won = false
+    try {
+      won = await this.#mayAskHub(doors.peers.own, sha256)
+    } finally {
+      if (!won) claims.end(sha256)
+    }
+    if (won) this.#claim(file, 'Hub')
+    return won
+  }
+
+  async #mayAskHub(own: string, sha256: string): Promise<boolean> {
+    const { doors, view } = this.#deps
     for (let looks = 1; looks <= MAX_LOOKS; looks += 1) {
-      const verdict = mayAskHub(doors.peers.own, this.#worthIt(await view.look(this.#signal), sha256))
-      if (verdict === 'Yes') break
-      if (verdict === 'No') {
-        claims.end(sha256)
-        return false
-      }
+      const verdict = mayAskHub(own, this.#worthIt(await view.look(this.#signal), sha256))
+      if (verdict !== 'Unclear') return verdict === 'Yes'
       await sleep(doors.clock, LOOK_AGAIN_MS, this.#signal)
       this.#signal.throwIfAborted()
     }
-    this.#claim(file, 'Hub')
     return true
   }
 

@@ -124,11 +124,11 @@ async function untilPart(node: TestNode, bytes: number): Promise<void> {
   while ((await size()) < bytes) await sleep(systemClock, 5)
 }
 /** A door that says and sends what it likes. */
-async function aLiar(name: string, send: (sha256: string) => Buffer): Promise<void> {
+async function aLiar(name: string, send: (sha256: string) => Buffer, state: Offer['state'] = 'Here'): Promise<void> {
   const server = createServer((request, response) => {
     const sha256 = /^\/v1\/files\/(.*)$/.exec(request.url ?? '')?.[1]
     if (sha256 !== undefined) return void response.end(send(sha256))
-    const list = hub.list().map((file) => [file.sha256, 'Here'])
+    const list = hub.list().map((file) => [file.sha256, state])
     response.end(JSON.stringify({ files: Object.fromEntries(list) as object }))
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
@@ -207,6 +207,16 @@ describe('nodes that need the same model', () => {
     const node = await aNode('a')
     await node.fetch()
     await expectAll(node)
+  })
+
+  test('a fetch that is given up while it claims a file claims it no more', async () => {
+    await aLiar('z', () => Buffer.alloc(0), 'Claiming')
+    const node = await aNode('a', systemClock)
+    void node.fetch()
+    while (node.fetcher.claims.in(node.dir).length === 0) await sleep(systemClock, 5)
+    await node.fetcher.close()
+    expect(node.fetcher.claims.in(node.dir)).toEqual([])
+    expect(hub.asked).toEqual([])
   })
 
   test('the token never goes to a peer', async () => {
