@@ -97,7 +97,7 @@ export function startGitops(doors: GitopsDoors): Gitops {
   }
 }
 
-/** What the world did wrong is a warning; what we did wrong is an error with its place (docs/decisions/0005). */
+/** What the world did wrong is a warning; what we did wrong is an error with its place (docs/decisions/0009). */
 function tellFailure(log: Logger, { key, error, failures }: { key: string; error: unknown; failures: number }): void {
   const facts = { key, failures, error: messageOf(error) }
   if (isOpError(error)) log.warn('a pass failed', facts)
