@@ -155,7 +155,7 @@ function deploymentReason({ metadata, status }: ModelDeployment): string {
 const groupColumns: readonly CellColumn<ShardGroup>[] = [
   nameColumn,
   column('STATUS', ({ metadata, status }) => phaseOf(metadata, status?.phase)),
-  column('STRATEGY', ({ spec }) => spec.strategy),
+  column('STRATEGY', ({ spec }) => text(spec.strategy)),
   column('RANKS', ({ spec }) => String(spec.members.length)),
   column('NODES', ({ spec }) => joined([...new Set(spec.members.map((member) => member.node))])),
   column('MEMORY', ({ spec }) => formatBytes(spec.members.reduce((sum, member) => sum + member.memoryBytes, 0))),
@@ -163,8 +163,8 @@ const groupColumns: readonly CellColumn<ShardGroup>[] = [
   column('RESTARTS', ({ status }) => String(status?.restarts ?? 0)),
   ageColumn,
   wide('DEPLOYMENT', ({ spec }) => spec.deployment),
-  wide('ENGINE', ({ spec }) => spec.engine),
-  wide('TRANSPORT', ({ spec }) => spec.transport),
+  wide('ENGINE', ({ spec }) => text(spec.engine)),
+  wide('TRANSPORT', ({ spec }) => text(spec.transport)),
   wide('REVISION', ({ spec }) => String(spec.revision)),
   wide('REASON', ({ status }) => {
     const ready = findCondition(status?.conditions, 'Ready')

@@ -1,13 +1,24 @@
 /** Rules between the fields of ShardGroups and Shards. mctl writes them: a cause here is a bug that must not be stored. */
 import type { Cause } from '../lib/errors.ts'
-import { invalid } from './causes.ts'
+import { invalid, required } from './causes.ts'
 import type { Rule } from './check.ts'
 import { checkMemory, checkStage, checkUnique } from './check.ts'
 import type { Shard } from './shard.ts'
 import type { Member, ShardGroup } from './shardgroup.ts'
 
+const bindingFields = ['members', 'strategy', 'engine', 'transport', 'planHash'] as const
+
 export const shardGroupRules: readonly Rule<ShardGroup>[] = [
   { reads: ['spec.members'], check: ({ spec }) => checkMembers('spec.members', spec.members) },
+  {
+    reads: bindingFields.map((name) => `spec.${name}`),
+    check: ({ spec }) =>
+      spec.members.length === 0
+        ? []
+        : bindingFields.flatMap((name) =>
+            spec[name] === undefined ? [required(`spec.${name}`, 'is part of a binding')] : [],
+          ),
+  },
   { reads: ['spec.next'], check: ({ spec }) => checkMembers('spec.next.members', spec.next?.members ?? []) },
   {
     reads: ['spec.next', 'spec.epoch'],

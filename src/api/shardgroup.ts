@@ -12,32 +12,46 @@ export interface Member {
   readonly parts: MemoryParts
 }
 
-export interface ShardGroupSpec {
+/** What a plan chose for one epoch: how the model is cut, by which engine it runs, how its ranks talk, where each stands. */
+export interface Binding {
+  readonly strategy: GroupStrategy
+  readonly engine: Engine
+  readonly transport: Transport
+  readonly planHash: string
+  readonly members: readonly Member[]
+}
+
+/** Not bound (pending or unplaceable): no members, and nothing of the rest of a binding. */
+export interface ShardGroupSpec extends Pick<Binding, 'members'>, Partial<Omit<Binding, 'members'>> {
   readonly deployment: string
   readonly replica: number
   readonly revision: number
   /** Incarnation, from 1. Every rank restarts together: a ring that lost a member cannot re-admit it. */
   readonly epoch: number
-  readonly strategy: GroupStrategy
-  readonly engine: Engine
-  readonly transport: Transport
-  readonly planHash: string
-  /** Empty: not bound (pending or unplaceable). */
-  readonly members: readonly Member[]
   /** The planned successor: its ranks fetch and prepare while the old epoch serves. */
   readonly next: NextEpoch | null
 }
 
-export interface NextEpoch {
+export interface NextEpoch extends Binding {
   /** It starts on other nodes while the old epoch still serves, which stops once this one is Ready. */
   readonly startFirst?: boolean
   readonly epoch: number
   readonly revision: number
-  readonly strategy: GroupStrategy
-  readonly engine: Engine
-  readonly transport: Transport
-  readonly planHash: string
-  readonly members: readonly Member[]
+}
+
+/** undefined: the group is not bound. */
+export function bindingOf(spec: ShardGroupSpec): Binding | undefined {
+  const { strategy, engine, transport, planHash, members } = spec
+  if (members.length === 0) return undefined
+  if (strategy === undefined || engine === undefined || transport === undefined || planHash === undefined)
+    return undefined
+  return { strategy, engine, transport, planHash, members }
+}
+
+/** The spec of a group that has given up its place. */
+export function unboundOf(spec: ShardGroupSpec): ShardGroupSpec {
+  const { strategy: _, engine: __, transport: ___, planHash: ____, ...rest } = spec
+  return { ...rest, members: [], next: null }
 }
 
 export type GroupPhase = 'Pending' | 'Fetching' | 'Preparing' | 'Starting' | 'Ready' | 'Stopping' | 'Backoff' | 'Failed'

@@ -1,14 +1,15 @@
 /** Where one group of a deployment goes, and how that is written: bound for the first time, or as its next epoch. */
 import { setConditions } from '../api/conditions.ts'
 import type { PlanSummary } from '../api/modeldeployment.ts'
-import type { NextEpoch, ShardGroup } from '../api/shardgroup.ts'
+import type { Binding, NextEpoch, ShardGroup } from '../api/shardgroup.ts'
+import { bindingOf, unboundOf } from '../api/shardgroup.ts'
 import { formatBytes } from '../lib/quantity.ts'
 import type { Plan, StoreAction } from './actions.ts'
 import { event, isBeingDeleted, setSpec, setStatus } from './actions.ts'
 import type { DeploymentScene } from './deployment.ts'
 import { nextEpochOf, sceneOf } from './groupscene.ts'
 import { placeGroup } from './placement/place.ts'
-import type { Alternative, Demand, NodeView, Placed, Unplaceable } from './placement/types.ts'
+import type { Alternative, Demand, Incumbent, NodeView, Placed, Unplaceable } from './placement/types.ts'
 import { demandOf, nodeViews, resolveShape } from './placement/view.ts'
 import type { CurrentRevision } from './revisions.ts'
 import { shapePendingMessage } from './shapepending.ts'
@@ -44,15 +45,16 @@ export function place(
   const siblings = groups.filter((g) => g.metadata.uid !== group.metadata.uid && !isBeingDeleted(g))
   const siblingNodes = [...new Set(siblings.flatMap((g) => (g.spec.next ?? g.spec).members.map((m) => m.node)))]
   const waiting = siblings.filter((g) => g.spec.members.length === 0 && g.spec.next === null)
-  const { strategy, members } = group.spec
-  const incumbent = { strategy, nodes: members.map((m) => m.node) }
+  const binding = bindingOf(group.spec)
   const demand: Demand = {
     ...demandOf(current.template, resolved, siblingNodes),
     replicasAfter: waiting.length,
-    ...(members.length === 0 ? {} : { incumbent }),
+    ...(binding === undefined ? {} : { incumbent: incumbentOf(binding) }),
   }
   return placeGroup(demand, where === 'Beside' ? viewsBeside(world, group) : nodeViews(world, group))
 }
+
+const incumbentOf = ({ strategy, members }: Binding): Incumbent => ({ strategy, nodes: members.map((m) => m.node) })
 
 /** The nodes on which nothing of the group is or was: a successor may run there while the group does. */
 function viewsBeside(world: World, group: ShardGroup): readonly NodeView[] {
@@ -125,7 +127,7 @@ const chosen = ({ strategy, engine, transport, planHash, members }: Placed) => (
 /** A group that gives up its place; its epoch was used, so the next binding takes another one. */
 export function unbind(world: World, group: ShardGroup): { readonly group: ShardGroup; readonly action: StoreAction } {
   const epoch = nextEpochOf(world, group)
-  const spec = { ...group.spec, members: [], next: null, planHash: '', epoch }
+  const spec = { ...unboundOf(group.spec), epoch }
   return { group: { ...group, spec }, action: setSpec(group, spec) }
 }
 

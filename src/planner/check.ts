@@ -6,7 +6,9 @@ import { isTrue } from '../api/conditions.ts'
 import type { Node } from '../api/node.ts'
 import type { Shard, ShardPhase } from '../api/shard.ts'
 import { shardName } from '../api/shard.ts'
-import type { Member, NextEpoch, ShardGroup, ShardGroupSpec } from '../api/shardgroup.ts'
+import type { Member, ShardGroup } from '../api/shardgroup.ts'
+import { bindingOf } from '../api/shardgroup.ts'
+import type { GroupStrategy } from '../api/words.ts'
 import { formatBytes, tryParseBytes } from '../lib/quantity.ts'
 import { boundBytes } from './ledger.ts'
 import { memoryBytesOf } from './memory.ts'
@@ -115,12 +117,11 @@ function allocatableBytesOf(node: Node | undefined): number {
 
 function checkGroup(world: Objects, group: ShardGroup): readonly Finding[] {
   const object = groupObject(group)
-  const epochs: readonly (ShardGroupSpec | NextEpoch)[] =
-    group.spec.next === null ? [group.spec] : [group.spec, group.spec.next]
-  const found = epochs.flatMap((epoch) =>
-    epoch.members.length === 0 ? [] : checkMembers(object, epoch.strategy, undefined, epoch.members),
-  )
-  const { next } = group.spec
+  const { next, members } = group.spec
+  const bindings = [bindingOf(group.spec), next ?? undefined].filter((binding) => binding !== undefined)
+  const found = bindings.flatMap((b) => checkMembers(object, b.strategy, undefined, b.members))
+  if (members.length > 0 && bindingOf(group.spec) === undefined)
+    found.push({ rule: 'BindingBroken', object, message: 'it has members, and no strategy, engine, transport or hash' })
   if (next !== null && next.epoch <= group.spec.epoch)
     found.push({
       rule: 'EpochBackwards',
@@ -128,7 +129,7 @@ function checkGroup(world: Objects, group: ShardGroup): readonly Finding[] {
       message: `next epoch ${next.epoch} follows epoch ${group.spec.epoch}`,
     })
   const known = new Set(world.nodes.map((n) => n.metadata.name))
-  const lost = group.spec.members.filter((m) => !known.has(m.node))
+  const lost = members.filter((m) => !known.has(m.node))
   return [
     ...found,
     ...lost.map((m) => ({
@@ -144,7 +145,7 @@ const groupObject = (group: ShardGroup) => `ShardGroup/${group.metadata.namespac
 /** `layers` undefined: the last stage's end stands for it. */
 function checkMembers(
   object: string,
-  strategy: ShardGroupSpec['strategy'],
+  strategy: GroupStrategy,
   layers: number | undefined,
   members: readonly Member[],
 ): Finding[] {

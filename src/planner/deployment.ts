@@ -133,17 +133,11 @@ function planScale({ deployment, groups }: DeploymentScene, current: CurrentRevi
 
 function groupManifest(deployment: ModelDeployment, replica: number, current: CurrentRevision): Manifest {
   const { name, namespace } = deployment.metadata
-  const engine = current.template.engine.name
   const spec: ShardGroupSpec = {
     deployment: name,
     replica,
     revision: current.number,
     epoch: 1,
-    // Placeholders until it is bound: the binding writes what the plan chose.
-    strategy: 'Single',
-    engine: engine === 'Auto' ? 'mlx' : engine,
-    transport: 'Ring',
-    planHash: '',
     members: [],
     next: null,
   }

@@ -76,6 +76,8 @@ export function holdingRendezvous(scene: GroupScene): readonly Shard[] {
 export const nodesOf = (members: ShardGroup['spec']['members']): string =>
   [...new Set(members.map((m) => m.node))].join(', ')
 
+export const NOT_BOUND = 'the group is bound to no nodes yet'
+
 export const notReady = (reason: string, message: string): ConditionUpdate => ({
   type: 'Ready',
   status: 'False',

@@ -3,7 +3,7 @@
  * `withObservation` this is all that turns a measured rate into a correction of later plans.
  */
 import type { ModelShape } from '../api/model.ts'
-import type { ShardGroupSpec } from '../api/shardgroup.ts'
+import type { Binding } from '../api/shardgroup.ts'
 import type { CostInput, Layout } from './cost.ts'
 import { allReduceSeconds, decodeSeconds } from './cost.ts'
 import type { GroupKind } from './observed.ts'
@@ -13,7 +13,7 @@ import { ringInOrder } from './placement/links.ts'
 import { terrainOf } from './placement/terrain.ts'
 import type { NodeView } from './placement/types.ts'
 
-export type StandingGroup = Pick<ShardGroupSpec, 'strategy' | 'engine' | 'transport' | 'members'>
+export type StandingGroup = Pick<Binding, 'strategy' | 'engine' | 'transport' | 'members'>
 
 export interface GroupSpeed extends GroupKind {
   /** One stream with so many tokens in the cache, uncorrected by any observation. */

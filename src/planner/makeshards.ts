@@ -2,11 +2,13 @@
 import type { Manifest } from '../api/meta.ts'
 import { API_VERSION } from '../api/meta.ts'
 import type { Member, ShardGroup } from '../api/shardgroup.ts'
+import { bindingOf } from '../api/shardgroup.ts'
 import type { ShardSpec } from '../api/shard.ts'
 import { shardName } from '../api/shard.ts'
 import { AGENT_FINALIZER } from '../api/words.ts'
 import { ownerOf } from './actions.ts'
 import type { GroupScene } from './groupscene.ts'
+import { NOT_BOUND } from './groupscene.ts'
 import { resolveShape } from './placement/view.ts'
 import type { World } from './world.ts'
 
@@ -28,7 +30,10 @@ export function makeShards({ world, group }: GroupScene): MadeShards {
   if (resolved === undefined)
     return { kind: 'Waiting', reason: 'ModelShapePending', message: 'the shape of the model is not known' }
 
-  const { epoch, members, strategy, transport, engine } = group.spec
+  const binding = bindingOf(group.spec)
+  if (binding === undefined) return { kind: 'Waiting', reason: 'NotScheduled', message: NOT_BOUND }
+  const { members, strategy, transport, engine } = binding
+  const { epoch } = group.spec
   const { shape, digest, source, fetch } = resolved
   const modelRevision = fetch?.commit ?? template.model.revision
   const common: Omit<ShardSpec, 'nodeName' | 'rank' | 'stage' | 'memoryBytes' | 'parts'> = {

@@ -3,7 +3,8 @@
  * member cannot re-admit it, so the old epoch must never answer again.
  */
 import { timestamp } from '../api/meta.ts'
-import type { FirstCause, ShardGroup, ShardGroupStatus } from '../api/shardgroup.ts'
+import type { Binding, FirstCause, NextEpoch, ShardGroup, ShardGroupStatus } from '../api/shardgroup.ts'
+import { unboundOf } from '../api/shardgroup.ts'
 import { backoffMs } from '../lib/backoff.ts'
 import type { Plan } from './actions.ts'
 import { event, setSpec, setStatus } from './actions.ts'
@@ -17,7 +18,7 @@ import { remedyOf } from './remedy.ts'
 const crashBackoff = { firstMs: 2_000, factor: 2, maxMs: 300_000, jitter: 0 }
 export const RESTARTS_FORGOTTEN_AFTER_MS = 10 * 60_000
 
-export function reform(scene: GroupScene, cause: FirstCause): Plan {
+export function reform(scene: GroupScene, binding: Binding, cause: FirstCause): Plan {
   const { group, nowMs } = scene
   const { restarts: before = 0, readySinceMs } = group.status ?? {}
   const wasGood = readySinceMs !== undefined && nowMs - readySinceMs >= RESTARTS_FORGOTTEN_AFTER_MS
@@ -26,9 +27,9 @@ export function reform(scene: GroupScene, cause: FirstCause): Plan {
   const firstCause = { ...cause, atMs: Math.min(cause.atMs, nowMs) }
   const loadFailures = loadFailuresAfter(group.status, firstCause)
   const delayMs = hasGivenUp({ loadFailures }) ? FAILED_RETRY_MS : backoffMs(crashBackoff, restarts, 0)
-  const { revision, strategy, engine, transport, planHash, members } = group.spec
+  const { revision } = group.spec
   const epoch = nextEpochOf(scene.world, group)
-  const next = { epoch, revision, strategy, engine, transport, planHash, members }
+  const next: NextEpoch = { ...binding, epoch, revision }
   const counts = { restarts, loadFailures, firstCause, backoffUntilMs: nowMs + delayMs }
   if (cause.reason === 'MemoryPressure') return giveUpPlace(scene, counts)
   const message = describeCause(firstCause)
@@ -56,7 +57,7 @@ function giveUpPlace(scene: GroupScene, counts: Partial<ShardGroupStatus>): Plan
     notReady('MemoryPressure', message),
   ])
   // An unbound group's epoch was never used: the next binding takes it as it is.
-  const spec = { ...group.spec, members: [], next: null, planHash: '', epoch: group.spec.epoch + 1 }
+  const spec = { ...unboundOf(group.spec), epoch: group.spec.epoch + 1 }
   return {
     actions: [setSpec(group, spec), setStatus(group, status), event(group, 'Warning', 'Evicted', message)],
     report: [`Evicted: ${message}`],

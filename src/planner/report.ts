@@ -9,6 +9,7 @@ import { templateOf } from '../api/template.ts'
 import type { Node } from '../api/node.ts'
 import type { Shard } from '../api/shard.ts'
 import type { Member, ShardGroup } from '../api/shardgroup.ts'
+import { bindingOf } from '../api/shardgroup.ts'
 import type { Engine, GroupStrategy, MemoryParts, Predicted, Refusal, Transport } from '../api/words.ts'
 import { hintsToShrink } from './placement/hints.ts'
 import type { LedgerInput } from './ledger.ts'
@@ -117,9 +118,10 @@ function withoutDeployments({ groups = [], shards = [], deployments }: PlanInput
 function incumbentsOf({ groups = [] }: PlanInput): ReadonlyMap<string, Incumbent> {
   return new Map(
     groups.flatMap(({ metadata, spec }) => {
-      const { strategy, members } = spec.next ?? spec
+      const binding = spec.next ?? bindingOf(spec)
       const key = `${keyOf(metadata.namespace, spec.deployment)}/${spec.replica}`
-      return members.length === 0 ? [] : [[key, { strategy, nodes: members.map((m) => m.node) }] as const]
+      if (binding === undefined) return []
+      return [[key, { strategy: binding.strategy, nodes: binding.members.map((m) => m.node) }] as const]
     }),
   )
 }

@@ -7,11 +7,12 @@ import { isTrue, setConditions } from '../api/conditions.ts'
 import type { ConditionUpdate } from '../api/conditions.ts'
 import type { Shard, ShardPhase } from '../api/shard.ts'
 import type { GroupPhase, NextEpoch, ShardGroup, ShardGroupStatus } from '../api/shardgroup.ts'
+import { bindingOf } from '../api/shardgroup.ts'
 import { CHILDREN_FINALIZER } from '../api/words.ts'
 import { counted } from '../lib/counted.ts'
 import type { Plan, StoreAction } from './actions.ts'
 import { event, isBeingDeleted, removeFinalizer, setSpec, setStatus, soonest } from './actions.ts'
-import { blockingShards, holdingRendezvous, nodesOf, notReady, sceneOf, statusOf } from './groupscene.ts'
+import { NOT_BOUND, blockingShards, holdingRendezvous, nodesOf, notReady, sceneOf, statusOf } from './groupscene.ts'
 import type { GroupScene } from './groupscene.ts'
 import { makeShards } from './makeshards.ts'
 import { isReady } from './nodelife.ts'
@@ -27,12 +28,13 @@ export function planShardGroup(world: World, group: ShardGroup, nowMs: number): 
   const scene = sceneOf(world, group, nowMs)
   if (isBeingDeleted(group)) return planStop(scene)
   if (group.spec.next !== null) return planNext(scene, group.spec.next)
-  if (group.spec.members.length === 0) return planUnbound(scene)
+  const binding = bindingOf(group.spec)
+  if (binding === undefined) return planUnbound(scene)
   if (!scene.formed) return planForming(scene)
   if (group.spec.members.some((m) => scene.nodeOf(m.node) === undefined)) return planNodeGone(scene)
 
   const failure = failureOf(scene)
-  return failure === undefined ? planStart(scene) : reform(scene, failure)
+  return failure === undefined ? planStart(scene) : reform(scene, binding, failure)
 }
 
 /** Deletion: the Shards go first; the group vanishes when no process of it is left. */
@@ -124,7 +126,7 @@ function planPromotion(scene: GroupScene, next: NextEpoch): Plan {
 function planUnbound(scene: GroupScene): Plan {
   const shards = [...scene.current, ...scene.older]
   const evicted = evictionOf(scene.group)
-  const why = evicted ?? 'the group is bound to no nodes yet'
+  const why = evicted ?? NOT_BOUND
   const status = statusOf(scene, { phase: 'Pending' }, [
     notReady(evicted === undefined ? 'NotScheduled' : 'MemoryPressure', why),
   ])
@@ -286,7 +288,7 @@ const scheduled = ({ group }: GroupScene): ConditionUpdate => ({
   type: 'Scheduled',
   status: 'True',
   reason: 'Scheduled',
-  message: `${group.spec.strategy} on ${nodesOf(group.spec.members)}`,
+  message: `${group.spec.strategy ?? 'bound'} on ${nodesOf(group.spec.members)}`,
 })
 
 function withoutReadySince(status: ShardGroupStatus): ShardGroupStatus {

@@ -8,7 +8,7 @@ import type { Node, NodeStatus } from '../../src/api/node.ts'
 import type { Revision } from '../../src/api/records.ts'
 import type { Rendezvous, Shard, ShardPhase, ShardStatus } from '../../src/api/shard.ts'
 import { shardName } from '../../src/api/shard.ts'
-import type { Member, ShardGroup, ShardGroupSpec, ShardGroupStatus } from '../../src/api/shardgroup.ts'
+import type { Binding, Member, ShardGroup, ShardGroupSpec, ShardGroupStatus } from '../../src/api/shardgroup.ts'
 import { AGENT_FINALIZER, CHILDREN_FINALIZER } from '../../src/api/words.ts'
 import type { Plan, StoreAction } from '../../src/planner/actions.ts'
 import type { World } from '../../src/planner/world.ts'
@@ -132,6 +132,14 @@ export const member = (rank: number, node: string, memoryBytes = 200 * MIB): Mem
   parts: { weights: memoryBytes, kv: 0, runtime: 0 },
 })
 
+export const aBinding: Binding = {
+  strategy: 'Tensor',
+  engine: 'fake',
+  transport: 'Ring',
+  planHash: 'hash',
+  members: [member(0, 'mini-1'), member(1, 'mini-2')],
+}
+
 export const aGroup = (
   changes: Partial<ShardGroupSpec> = {},
   options: { status?: ShardGroupStatus; metadata?: object; deployment?: string } = {},
@@ -151,11 +159,7 @@ export const aGroup = (
       replica,
       revision: 1,
       epoch: 1,
-      strategy: 'Tensor',
-      engine: 'fake',
-      transport: 'Ring',
-      planHash: 'hash',
-      members: [member(0, 'mini-1'), member(1, 'mini-2')],
+      ...aBinding,
       next: null,
       ...changes,
     },
@@ -191,7 +195,7 @@ export function aShard(group: ShardGroup, rank: number, phase?: ShardPhase, opti
       revision: 1,
       rank,
       worldSize: group.spec.members.length,
-      strategy: group.spec.strategy,
+      strategy: group.spec.strategy ?? aBinding.strategy,
       transport: 'Ring',
       stage: m.stage,
       split: [],

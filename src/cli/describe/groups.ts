@@ -4,7 +4,8 @@ import type { MctlObject } from '../../api/meta.ts'
 import type { Model, ObservedRate } from '../../api/model.ts'
 import type { ModelDeployment, PlanSummary } from '../../api/modeldeployment.ts'
 import type { Shard } from '../../api/shard.ts'
-import type { Member, ShardGroup } from '../../api/shardgroup.ts'
+import type { Binding, Member, ShardGroup } from '../../api/shardgroup.ts'
+import { bindingOf } from '../../api/shardgroup.ts'
 import type { Stage } from '../../api/words.ts'
 import { formatBytes } from '../../lib/quantity.ts'
 import { resolveShape } from '../../planner/placement/view.ts'
@@ -100,6 +101,7 @@ const logLines = (lines: readonly string[] = []) => lines.slice(-LOG_LINES).map(
 export async function describeGroup(client: Client, object: MctlObject): Promise<readonly Block[]> {
   const group = object as ShardGroup
   const { spec, status, metadata } = group
+  const binding = bindingOf(spec)
   const { items } = await client.list({
     kind: 'Shard',
     namespace: metadata.namespace ?? '',
@@ -111,8 +113,8 @@ export async function describeGroup(client: Client, object: MctlObject): Promise
       ['Phase', status?.phase ?? 'Pending'],
       ['Epoch', String(spec.epoch)],
       ['Restarts', String(status?.restarts ?? 0)],
-      ['Strategy', `${spec.strategy} over ${spec.transport}, engine ${spec.engine}`],
-      ['Plan hash', spec.planHash || '<none>'],
+      ['Strategy', binding === undefined ? '<none>' : cutText(binding)],
+      ['Plan hash', binding?.planHash ?? '<none>'],
     ]),
     members('Members', spec.members),
     members(`Members of the next epoch, ${spec.next?.epoch ?? ''}`, spec.next?.members ?? []),
@@ -129,6 +131,9 @@ export async function describeGroup(client: Client, object: MctlObject): Promise
     firstCauseOf(group),
   ]
 }
+
+const cutText = ({ strategy, transport, engine, members: list }: Binding): string =>
+  list.length === 1 ? `${strategy}, engine ${engine}` : `${strategy} over ${transport}, engine ${engine}`
 
 const members = (title: string, list: readonly Member[]): Block =>
   section(

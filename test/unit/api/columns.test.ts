@@ -6,7 +6,7 @@ import type { Related } from '../../../src/api/columns.ts'
 import type { Manifest } from '../../../src/api/meta.ts'
 import type { AnyObject } from '../../../src/api/objects.ts'
 import type { Fields } from './manifests.ts'
-import { deployment, event, manifestOf, shape, shard, shardGroup } from './manifests.ts'
+import { deployment, event, manifestOf, shape, shard, shardGroup, unboundGroup } from './manifests.ts'
 
 const nowMs = Date.parse('2026-03-01T12:00:00Z')
 const made = { creationTimestamp: '2026-03-01T11:00:00Z' }
@@ -135,6 +135,7 @@ test('groups, shards, models, revisions and events', () => {
     MEMORY: '200',
     EPOCH: '1',
   })
+  expect(rowMap(manifestOf('ShardGroup', { spec: unboundGroup }))).toMatchObject({ STRATEGY: '<none>', RANKS: '0' })
   expect(rowMap(shard({}, { phase: 'Ready', pid: 7, port: 9000 }))).toMatchObject({
     STATUS: 'Ready',
     RANK: '0/2',

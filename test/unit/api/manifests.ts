@@ -27,6 +27,8 @@ export const epochFields: Fields = {
 export const shardGroup = (spec: Fields = {}): Manifest =>
   manifestOf('ShardGroup', { spec: { deployment: 'd', replica: 0, ...epochFields, next: null, ...spec } })
 
+export const unboundGroup: Fields = { deployment: 'd', replica: 0, epoch: 1, revision: 1, members: [], next: null }
+
 export const shardSpec: Fields = {
   nodeName: 'mini-1',
   deployment: 'd',

@@ -15,6 +15,7 @@ import {
   shape,
   shard,
   shardGroup,
+  unboundGroup,
 } from './manifests.ts'
 
 describe('what is right passes', () => {
@@ -43,6 +44,7 @@ describe('what is right passes', () => {
     ],
     ['a model of shape only', manifestOf('Model', { spec: { shape } })],
     ['a group without members', shardGroup({ members: [] })],
+    ['a group that is not bound yet', manifestOf('ShardGroup', { spec: unboundGroup })],
     ['a group with a successor', shardGroup({ next: { ...epochFields, epoch: 2 } })],
     ['a shard before its rendezvous', shard()],
     ['a shard with a rendezvous', shard({ rendezvous: { startByMs: 5, hosts: [['127.0.0.1:1'], ['127.0.0.1:2']] } })],
@@ -316,6 +318,13 @@ describe('what mctl writes itself', () => {
     expect(faultsOf(shardGroup({ members: [member(0), { ...member(1), rank: 0 }] }))).toEqual([
       'spec.members[1]: Duplicate value: "rank 0"',
     ])
+  })
+  test('a binding is whole: who has members says how they are cut and joined', () => {
+    expect(faultsOf(manifestOf('ShardGroup', { spec: { ...unboundGroup, members: [member(0)] } }))).toEqual(
+      ['strategy', 'engine', 'transport', 'planHash'].map(
+        (name) => `spec.${name}: Required value: is part of a binding`,
+      ),
+    )
   })
   test('a successor has a later epoch', () => {
     expect(faultsOf(shardGroup({ next: epochFields }))).toEqual([

@@ -31,6 +31,7 @@ const member = (rank: number, on: string, stage: [number, number], gib = 4): Mem
   parts: { weights: (gib - 1) * GiB, kv: 0, runtime: GiB },
 })
 const pair = [member(0, 'a', [6, 12]), member(1, 'b', [0, 6])]
+const binding = { strategy: 'Pipeline', engine: 'mlx', transport: 'Ring', planHash: 'x', members: pair } as const
 const group = (members: readonly Member[] = pair, change: Partial<ShardGroup['spec']> = {}): ShardGroup => ({
   apiVersion: 'mctl.dev/v1alpha1',
   kind: 'ShardGroup',
@@ -40,15 +41,13 @@ const group = (members: readonly Member[] = pair, change: Partial<ShardGroup['sp
     replica: 0,
     revision: 1,
     epoch: 2,
-    strategy: 'Pipeline',
-    engine: 'mlx',
-    transport: 'Ring',
-    planHash: 'x',
+    ...binding,
     members,
     next: null,
     ...change,
   },
 })
+const withoutStrategy = ({ strategy: _, ...rest }: ShardGroup['spec']) => rest
 const shard = (m: Member, epoch = 2, phase: ShardPhase = 'Ready', change: Partial<Shard['metadata']> = {}): Shard => ({
   apiVersion: 'mctl.dev/v1alpha1',
   kind: 'Shard',
@@ -102,9 +101,10 @@ describe('checkWorld', () => {
     ['DegreeBroken', () => world([group([member(0, 'a', [0, 12])])])],
     ['PartsBroken', () => world([group([{ ...member(0, 'a', [6, 12]), memoryBytes: 1 }, member(1, 'b', [0, 6])])])],
     ['UnknownNode', () => world([group([member(0, 'gone', [6, 12]), member(1, 'b', [0, 6])])])],
-    ['EpochBackwards', () => world([group(pair, { next: { ...group().spec, epoch: 2, members: pair } })])],
+    ['EpochBackwards', () => world([group(pair, { next: { ...binding, epoch: 2, revision: 1 } })])],
     ['EpochAhead', () => world([group()], [shard(member(0, 'a', [6, 12]), 3)])],
     ['BindingBroken', () => world([group()], [shard(member(0, 'b', [6, 12]))])],
+    ['BindingBroken', () => world([{ ...group(), spec: withoutStrategy(group().spec) }])],
     ['NameBroken', () => world([group()], [shard(member(0, 'a', [6, 12]), 2, 'Ready', { name: 'other' })])],
     ['RankTwice', () => world([group()], [shard(member(0, 'a', [6, 12])), shard(member(0, 'a', [6, 12]))])],
     ['TwoEpochsAlive', () => world([group()], [shard(member(0, 'a', [6, 12])), shard(member(1, 'a', [0, 6], 1), 1)])],
@@ -142,7 +142,7 @@ describe('raisesOverAllocatable', () => {
   })
   test('a restart in its own bytes raises nothing', () => {
     const tight = [node('a', '4Gi'), node('b', '4Gi')]
-    const next = { ...group().spec, epoch: 3, members: pair }
+    const next = { ...binding, epoch: 3, revision: 1 }
     expect(raisesOverAllocatable(world([group()], [], tight), world([group(pair, { next })], [], tight))).toEqual([])
   })
   test('nothing may be bound to a node that does not exist', () => {

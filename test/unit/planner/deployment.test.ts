@@ -3,6 +3,7 @@ import { findCondition } from '../../../src/api/conditions.ts'
 import type { ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus } from '../../../src/api/modeldeployment.ts'
 import { templateOf } from '../../../src/api/template.ts'
 import type { ShardGroup, ShardGroupSpec, ShardGroupStatus } from '../../../src/api/shardgroup.ts'
+import { unboundOf } from '../../../src/api/shardgroup.ts'
 import type { Plan } from '../../../src/planner/actions.ts'
 import { planDeployment } from '../../../src/planner/deployment.ts'
 import type { World } from '../../../src/planner/world.ts'
@@ -43,7 +44,10 @@ const single = (replica: number, changes: Partial<ShardGroupSpec> = {}, ready = 
     { replica, strategy: 'Single', members: [member(0, `mini-${replica + 1}`)], ...changes },
     { status: { phase: 'Ready', conditions: [condition('Ready', ready ? 'True' : 'False')] } },
   )
-const unbound = (replica: number): ShardGroup => single(replica, { members: [] }, false)
+const unbound = (replica: number): ShardGroup => {
+  const group = single(replica, {}, false)
+  return { ...group, spec: unboundOf(group.spec) }
+}
 const huge = aModel('tiny', { ...tinyShape, weightBytes: 40 * GIB })
 
 describe('making', () => {
@@ -56,6 +60,9 @@ describe('making', () => {
       metadata: { finalizers: ['mctl.dev/children'], ownerReferences: [{ uid: 'uid-chat' }] },
       spec: { revision: 1, epoch: 1, members: [] },
     })
+    // What no plan has chosen yet is not written.
+    for (const { spec } of created(p, 'ShardGroup'))
+      expect(Object.keys(spec as object)).toEqual(['deployment', 'replica', 'revision', 'epoch', 'members', 'next'])
     expect(conditionIn(p, 'Valid')?.status).toBe('True')
   })
 
@@ -255,7 +262,8 @@ describe('losing nodes', () => {
     ]
     expect(actionsOf(plan(aDeployment(), { nodes: alone, groups }), 'setSpec')).toEqual([])
     const p = plan(aDeployment(), { nodes: alone.slice(1), groups })
-    expect(specIn(p)).toMatchObject({ epoch: 2, members: [], next: null })
+    const { deployment, replica, revision } = groups[0]?.spec ?? {}
+    expect(specIn(p)).toEqual({ deployment, replica, revision, epoch: 2, members: [], next: null })
     expect(conditionIn(p, 'Scheduled')?.reason).toBe('Unschedulable')
   })
 })

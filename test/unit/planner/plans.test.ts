@@ -164,11 +164,12 @@ describe('a group stays where it stands', () => {
       parts: { weights: 1, kv: 0, runtime: 0 },
     }))
     const metadata = { ...aDeployment('d').metadata, name: 'd-0' }
+    const binding = { strategy, engine: 'mlx', transport: 'Ring', planHash: 'x', members }
     return {
       apiVersion: 'mctl.dev/v1alpha1',
       kind: 'ShardGroup',
       metadata,
-      spec: { deployment: 'd', replica: 0, strategy, members, next: null },
+      spec: { deployment: 'd', replica: 0, revision: 1, epoch: 1, ...binding, next: null },
     } as unknown as ShardGroup
   }
   const planned = (nodes: readonly Node[], groups: readonly ShardGroup[], shape: ModelShape): PlanItem => {

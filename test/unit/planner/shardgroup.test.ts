@@ -6,6 +6,7 @@ import { planShardGroup } from '../../../src/planner/shardgroup.ts'
 import type { Plan } from '../../../src/planner/actions.ts'
 import type { World } from '../../../src/planner/world.ts'
 import {
+  aBinding,
   actionsOf,
   aDeployment,
   aGroup,
@@ -246,8 +247,7 @@ describe('failing', () => {
   })
 
   test('the successor becomes current in one step that deletes every older shard', () => {
-    const { members, strategy, engine, transport, planHash } = group.spec
-    const next = { epoch: 2, revision: 1, members, strategy, engine, transport, planHash }
+    const next = { ...aBinding, epoch: 2, revision: 1 }
     const firstCause = { shard: 'x', node: 'mini-2', rank: 1, epoch: 1, reason: 'E', message: 'm', atMs: NOW_MS }
     const failed = aGroup(
       { next },
@@ -260,8 +260,7 @@ describe('failing', () => {
   })
 
   test('a new revision starts without the backoff of the old one', () => {
-    const { members, strategy, engine, transport, planHash } = group.spec
-    const next = { epoch: 2, revision: 2, members, strategy, engine, transport, planHash }
+    const next = { ...aBinding, epoch: 2, revision: 2 }
     const crashing = aGroup({ next }, { status: { phase: 'Backoff', restarts: 7, backoffUntilMs: NOW_MS + 200_000 } })
     expect(statusIn(plan(crashing, [])).backoffUntilMs).toBeUndefined()
   })
