@@ -1,6 +1,6 @@
 /** Model: the shape of one set of weights. Optional for users; written by the system from the files' headers. */
 import type { Condition, ObjectMeta } from './meta.ts'
-import type { GroupStrategy } from './words.ts'
+import type { Engine, GroupStrategy } from './words.ts'
 
 export interface ModelShape {
   readonly architecture: string
@@ -43,6 +43,8 @@ export interface ModelSpec {
 export interface ObservedRate {
   readonly strategy: GroupStrategy
   readonly degree: number
+  /** Absent: it is taken for any engine's. */
+  readonly engine?: Engine
   readonly linkClass: string
   /** One stream's. */
   readonly tokensPerSecond: number

@@ -14,6 +14,7 @@ import { followRoutes } from './routefeed.ts'
 import type { Signals } from './signals.ts'
 
 const DRAIN_MS = 60_000
+const TELL_TIMEOUT_MS = 2_000
 
 export async function runGateway(flags: GatewayFlags, signals: Signals): Promise<number> {
   const credentials = flags.credentials === undefined ? undefined : readGatewayCredentials(flags.credentials)
@@ -27,6 +28,7 @@ export async function runGateway(flags: GatewayFlags, signals: Signals): Promise
     log,
     clusterUid: () => clusterUid,
     ...(credentials === undefined ? {} : { tls: credentials }),
+    tellSpeeds: (speeds) => client.observe({ speeds }, { timeoutMs: TELL_TIMEOUT_MS }),
   })
   const followed = followRoutes({
     client,

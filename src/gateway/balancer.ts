@@ -15,6 +15,8 @@ export type NoLease =
 export interface Lease {
   readonly kind: 'Lease'
   readonly replica: Replica
+  /** Whether its replica has had no other request since this one came. */
+  readonly isAlone: () => boolean
   /** Gives the place back; idempotent. */
   release(): void
 }
@@ -35,6 +37,8 @@ export interface BalancerOptions {
 export class Balancer {
   readonly #options: BalancerOptions
   readonly #inFlight = new Map<string, number>()
+  /** Requests that each replica was ever given: tells whether another one came meanwhile. */
+  readonly #turns = new Map<string, number>()
   readonly #suspectUntilMs = new Map<string, number>()
   readonly #queues = new Map<string, Waiter[]>()
   #table: RoutingTable = new Map()
@@ -51,6 +55,7 @@ export class Balancer {
     this.#table = table
     const uids = new Set([...table.values()].flat().map((r) => r.shardUid))
     for (const uid of this.#suspectUntilMs.keys()) if (!uids.has(uid)) this.#suspectUntilMs.delete(uid)
+    for (const uid of this.#turns.keys()) if (!uids.has(uid)) this.#turns.delete(uid)
     for (const model of this.#queues.keys()) this.#serveQueue(model)
   }
 
@@ -115,7 +120,11 @@ export class Balancer {
   }
 
   #lease(model: string, replica: Replica): Lease {
-    this.#inFlight.set(replica.shardUid, this.#load(replica) + 1)
+    const before = this.#load(replica)
+    const turn = (this.#turns.get(replica.shardUid) ?? 0) + 1
+    this.#inFlight.set(replica.shardUid, before + 1)
+    this.#turns.set(replica.shardUid, turn)
+    const isAlone = () => before === 0 && this.#turns.get(replica.shardUid) === turn
     let held = true
     const release = () => {
       if (!held) return
@@ -125,7 +134,7 @@ export class Balancer {
       else this.#inFlight.delete(replica.shardUid)
       this.#serveQueue(model)
     }
-    return { kind: 'Lease', replica, release }
+    return { kind: 'Lease', replica, isAlone, release }
   }
 
   #serveQueue(model: string): void {

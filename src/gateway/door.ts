@@ -10,7 +10,8 @@ import { forward } from './forward.ts'
 import type { ApiKeys } from './keys.ts'
 import type { GatewayMetrics } from './metrics.ts'
 import type { ReplicaPools } from './pools.ts'
-import type { RoutingTable } from './routes.ts'
+import type { Pace } from './pace.ts'
+import type { Replica, RoutingTable } from './routes.ts'
 import { topLevelString } from './scan.ts'
 
 export interface DoorOptions {
@@ -18,6 +19,8 @@ export interface DoorOptions {
   readonly log: Logger
   readonly clusterUid: () => string
   readonly onStaleTable?: () => void
+  /** Told how fast an answer came that had its replica to itself. */
+  readonly onPace: (replica: Replica, pace: Pace) => void
   readonly bodyBytesMax: number
   /** Absent: nobody needs a key. */
   readonly keys?: ApiKeys
@@ -112,6 +115,7 @@ export class Door {
           body,
           replica: lease.replica,
           pool: this.#pools.of(lease.replica),
+          clock: this.#options.clock,
           signal: gone.signal,
           onFirstByte,
         },
@@ -126,7 +130,7 @@ export class Door {
 
   /** One try at the leased replica; true when nothing was sent and another may try. */
   async #try(job: Parameters<typeof forward>[0], lease: Lease, model: string): Promise<boolean> {
-    const { log, onStaleTable } = this.#options
+    const { log, onStaleTable, onPace } = this.#options
     const end = await forward(job)
     if (end.kind === 'NotStarted') {
       log.warn('replica failed before its first byte', {
@@ -147,6 +151,7 @@ export class Door {
         message: `the answer broke off: ${end.cause}. The group restarts by itself; send the request again.`,
       })
     }
+    if (end.kind === 'Done' && end.pace !== undefined && lease.isAlone()) onPace(lease.replica, end.pace)
     lease.release()
     if (end.kind === 'Done') this.#metrics.requests.inc({ model, code: String(end.status) })
     return end.kind === 'NotStarted'

@@ -1,15 +1,18 @@
 /**
  * One try at one replica: the client's bytes to the leader's door, the answer's bytes back as they come. Nothing is
- * parsed or re-encoded; the only thing looked for is whether an event stream came to its own end.
+ * parsed or re-encoded; what is looked for is whether an event stream came to its own end, and at which pace.
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Dispatcher, Pool } from 'undici'
+import type { Clock } from '../lib/clock.ts'
+import type { Pace } from './pace.ts'
+import { PaceMeter } from './pace.ts'
 import type { Replica } from './routes.ts'
 
 export type ForwardEnd =
   /** The whole answer was sent, whatever its status. */
-  | { readonly kind: 'Done'; readonly status: number }
+  | { readonly kind: 'Done'; readonly status: number; readonly pace: Pace | undefined }
   /** Nothing was sent to the client yet: another replica may try. */
   | { readonly kind: 'NotStarted'; readonly cause: string; readonly stale: boolean }
   /** The answer broke off after its first byte. */
@@ -22,14 +25,12 @@ export interface ForwardRequest {
   readonly body: Buffer
   readonly replica: Replica
   readonly pool: Pool
+  readonly clock: Clock
   /** Aborts when the client goes away. */
   readonly signal: AbortSignal
   readonly onFirstByte: () => void
 }
 
-const DONE = Buffer.from('[DONE]')
-/** Enough of the stream's end to find `data: [DONE]` and its blank line in. */
-const TAIL_BYTES = 64
 /** The door answers these before it has asked the engine: the request was not seen by anyone. */
 const isUnserved = (status: number, headers: IncomingHttpHeaders): boolean =>
   status === 421 || headers['mctl-unserved'] !== undefined
@@ -56,18 +57,20 @@ function requestHeaders(job: ForwardRequest): Record<string, string> {
 class ReplyHandler implements Dispatcher.DispatchHandler {
   readonly #job: ForwardRequest
   readonly #resolve: (end: ForwardEnd) => void
+  readonly #startedMs: number
   #status = 0
   #headers: IncomingHttpHeaders = {}
   #isStream = false
   #refused: string | undefined
   #stale = false
-  #tail: Buffer = Buffer.alloc(0)
+  #meter: PaceMeter | undefined
   #abort: (() => void) | undefined
   #resume: (() => void) | undefined
 
   constructor(job: ForwardRequest, resolve: (end: ForwardEnd) => void) {
     this.#job = job
     this.#resolve = resolve
+    this.#startedMs = job.clock.monotonicMs()
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
@@ -89,6 +92,13 @@ class ReplyHandler implements Dispatcher.DispatchHandler {
     }
     this.#headers = headers
     this.#isStream = (headers['content-type'] ?? '').startsWith('text/event-stream')
+    if (status === 200)
+      this.#meter = new PaceMeter({
+        clock: this.#job.clock,
+        startedMs: this.#startedMs,
+        isStream: this.#isStream,
+        bodyBytes: this.#job.body.length,
+      })
   }
 
   /** The head waits for the first byte of the body: until then another replica may still answer. */
@@ -107,24 +117,21 @@ class ReplyHandler implements Dispatcher.DispatchHandler {
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     if (this.#refused !== undefined) return
     this.#sendHead()
-    if (this.#isStream) this.#keepTail(chunk)
-    if (!this.#job.response.write(chunk)) controller.pause()
-  }
-
-  #keepTail(chunk: Buffer): void {
-    const isEnough = chunk.length >= TAIL_BYTES
-    this.#tail = (isEnough ? chunk : Buffer.concat([this.#tail, chunk])).subarray(-TAIL_BYTES)
+    this.#meter?.add(chunk)
+    if (this.#job.response.write(chunk)) return
+    this.#meter?.hold()
+    controller.pause()
   }
 
   onResponseEnd(): void {
     if (this.#refused !== undefined)
       return this.#finish({ kind: 'NotStarted', cause: this.#refused, stale: this.#stale })
     // An engine that dies closes its stream just as one that is finished: only [DONE] tells them apart.
-    if (this.#isStream && this.#status === 200 && !this.#tail.includes(DONE))
+    if (this.#isStream && this.#meter?.saidDone === false)
       return this.#finish(this.#failure('the engine ended the stream before its end'))
     this.#sendHead()
     this.#job.response.end()
-    this.#finish({ kind: 'Done', status: this.#status })
+    this.#finish({ kind: 'Done', status: this.#status, pace: this.#meter?.pace() })
   }
 
   onResponseError(_: Dispatcher.DispatchController, error: Error): void {

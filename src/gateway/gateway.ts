@@ -5,6 +5,7 @@
 import { createServer } from 'node:http'
 import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import type { ObservedSpeed } from '../api/speed.ts'
 import type { Clock } from '../lib/clock.ts'
 import { sleep } from '../lib/clock.ts'
 import { OpError } from '../lib/errors.ts'
@@ -17,6 +18,7 @@ import type { ApiKey } from '../api/trust.ts'
 import { ApiKeys } from './keys.ts'
 import type { GatewayTls } from './pools.ts'
 import { ReplicaPools } from './pools.ts'
+import { Speeds } from './speeds.ts'
 
 export interface GatewayOptions {
   /** `host:port`; port 0 lets the system choose. */
@@ -27,6 +29,8 @@ export interface GatewayOptions {
   readonly clusterUid: () => string
   /** Told when a replica answered 421: its table is old. */
   readonly onStaleTable?: () => void
+  /** Takes what was seen of the groups' speeds to the server; a failure is told again with the next. Absent: nobody asks. */
+  readonly tellSpeeds?: (speeds: readonly ObservedSpeed[]) => Promise<unknown>
   readonly bodyBytesMax?: number
   readonly queueMax?: number
   readonly suspectMs?: number
@@ -47,12 +51,18 @@ export interface Gateway {
 const BODY_BYTES_MAX = 16 * 2 ** 20
 
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
-  const { clock } = options
+  const { clock, log, tellSpeeds } = options
+  const speeds = tellSpeeds === undefined ? undefined : new Speeds({ clock, log, tell: tellSpeeds })
   const balancer = new Balancer({ clock, queueMax: options.queueMax ?? 256, suspectMs: options.suspectMs ?? 3000 })
   const pools = new ReplicaPools(options.tls)
   const keys = options.tls === undefined ? undefined : new ApiKeys(clock)
   const door = new Door(
-    { ...options, ...(keys === undefined ? {} : { keys }), bodyBytesMax: options.bodyBytesMax ?? BODY_BYTES_MAX },
+    {
+      ...options,
+      ...(keys === undefined ? {} : { keys }),
+      bodyBytesMax: options.bodyBytesMax ?? BODY_BYTES_MAX,
+      onPace: ({ shardUid }, pace) => speeds?.add(shardUid, pace),
+    },
     balancer,
     pools,
     makeMetrics(balancer),
@@ -76,6 +86,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       server.closeAllConnections()
       await closed
       await pools.close()
+      await speeds?.stop()
     },
   }
 }

@@ -16,11 +16,11 @@ import type { NodeView } from './placement/types.ts'
 export type StandingGroup = Pick<Binding, 'strategy' | 'engine' | 'transport' | 'members'>
 
 export interface GroupSpeed extends GroupKind {
-  /** One stream with so many tokens in the cache, uncorrected by any observation. */
-  readonly tokensPerSecond: number
+  /** One stream with so many tokens in the cache, uncorrected by any observation. Absent: a chip is not known. */
+  readonly tokensPerSecond?: number
 }
 
-/** undefined: a node is gone, nothing is known of its chip, or two that must talk report no link. */
+/** undefined: a node is gone, or two that must talk report no link. */
 export function speedOfGroup(
   group: StandingGroup,
   shape: ModelShape,
@@ -35,7 +35,6 @@ export function speedOfGroup(
   if (seats.length < members.length || seats.length === 0) return undefined
   const terrain = terrainOf(seats)
   const speeds = seats.map((_, index) => terrain.speedOf(index))
-  if (speeds.some((speed) => !speed.known)) return undefined
 
   const input: CostInput = { shape, engine, contextTokens, concurrency: 1 }
   const degree = members.length
@@ -57,7 +56,14 @@ export function speedOfGroup(
   )
   if (layout === undefined) return undefined
   const linkClass = ring?.link.className ?? NO_LINK
-  return { strategy, degree, linkClass, tokensPerSecond: 1 / decodeSeconds(input, layout) }
+  const known = speeds.every((speed) => speed.known)
+  return {
+    strategy,
+    degree,
+    engine,
+    linkClass,
+    ...(known ? { tokensPerSecond: 1 / decodeSeconds(input, layout) } : {}),
+  }
 }
 
 function layoutOf(

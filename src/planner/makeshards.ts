@@ -9,7 +9,7 @@ import { AGENT_FINALIZER } from '../api/words.ts'
 import { ownerOf } from './actions.ts'
 import type { GroupScene } from './groupscene.ts'
 import { NOT_BOUND } from './groupscene.ts'
-import { resolveShape } from './placement/view.ts'
+import { resolveShape, templateOfGroup } from './placement/view.ts'
 import type { World } from './world.ts'
 
 export type MadeShards =
@@ -18,12 +18,7 @@ export type MadeShards =
 
 export function makeShards({ world, group }: GroupScene): MadeShards {
   const { deployment, revision } = group.spec
-  const template = world.revisions.find(
-    (r) =>
-      r.metadata.namespace === group.metadata.namespace &&
-      r.spec.deployment === deployment &&
-      r.spec.revision === revision,
-  )?.spec.template
+  const template = templateOfGroup(world, group)
   if (template === undefined)
     return { kind: 'Waiting', reason: 'RevisionGone', message: `revision ${revision} of ${deployment} does not exist` }
   const resolved = resolveShape(world, template.model)

@@ -5,6 +5,7 @@
  */
 import type { KindName } from '../api/kinds.ts'
 import { isKindName, kindNames } from '../api/kinds.ts'
+import type { ObservedSpeed } from '../api/speed.ts'
 import type {
   AgentMessage,
   ApplyRequest,
@@ -22,6 +23,7 @@ import type {
   LogChunk,
   LogsRequest,
   ObjectRef,
+  ObserveRequest,
   PatchRequest,
   PlanReply,
   PlanRequest,
@@ -260,7 +262,7 @@ function encodeWatchEvent(event: WatchEvent): WatchEventWire {
   return defined({ type, resourceVersion, row, object: objectToJson(event.object) })
 }
 
-// Plan, version, certificates, logs.
+// Plan, observe, version, certificates, logs.
 
 const planRequest = codec<PlanRequest, { objects?: readonly Uint8Array[]; independent?: boolean }>(
   ({ objects, independent }) => defined({ objects: objects.map(toJson), independent }),
@@ -270,7 +272,7 @@ const planReply = codec<PlanReply, { report: Uint8Array }>(
   ({ report }) => ({ report: toJson(report) }),
   ({ report }) => ({ report: fromJson(report, 'report') }),
 )
-const versionRequest = codec<Record<string, never>, Record<string, never>>(
+const nothing = codec<Record<string, never>, Record<string, never>>(
   () => ({}),
   () => ({}),
 )
@@ -300,6 +302,18 @@ const certificateReply = codec<CertificateReply, CertificateReply>(
   (reply) => ({ ...reply }),
   ({ certificatePem = '', authorityPem = '' }) => ({ certificatePem, authorityPem }),
 )
+const observeRequest = codec<ObserveRequest, { speeds?: readonly Partial<ObservedSpeed>[] }>(
+  ({ speeds }) => ({ speeds }),
+  ({ speeds = [] }) => ({
+    speeds: speeds.map(({ shardUid = '', answers = 0, tokens = 0, seconds = 0, contextTokens = 0 }) => ({
+      shardUid,
+      answers,
+      tokens,
+      seconds,
+      contextTokens,
+    })),
+  }),
+)
 const logsRequest = codec<LogsRequest, LogsRequest>(
   (request) => defined({ ...request }) as LogsRequest,
   ({ namespace = '', shard = '', follow, tail, previous }) => ({
@@ -324,7 +338,7 @@ export interface UnaryCall<M extends Unary> {
   readonly reply: Codec<ReplyOf<M>>
 }
 export const unaryCalls: { readonly [M in Unary]: UnaryCall<M> } = {
-  version: { rpc: 'Version', request: versionRequest, reply: versionReply },
+  version: { rpc: 'Version', request: nothing, reply: versionReply },
   create: { rpc: 'Create', request: writeRequest, reply: writeReply },
   update: { rpc: 'Update', request: writeRequest, reply: writeReply },
   patch: { rpc: 'Patch', request: patchRequest, reply: writeReply },
@@ -336,6 +350,7 @@ export const unaryCalls: { readonly [M in Unary]: UnaryCall<M> } = {
   plan: { rpc: 'Plan', request: planRequest, reply: planReply },
   join: { rpc: 'Join', request: joinRequest, reply: certificateReply },
   sign: { rpc: 'Sign', request: signRequest, reply: certificateReply },
+  observe: { rpc: 'Observe', request: observeRequest, reply: nothing },
 }
 export const unaryNames = Object.keys(unaryCalls) as readonly Unary[]
 

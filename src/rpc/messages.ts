@@ -8,6 +8,7 @@ import type { KindName } from '../api/kinds.ts'
 import type { ModelShape } from '../api/model.ts'
 import type { Peer } from '../api/peers.ts'
 import type { Role } from '../api/trust.ts'
+import type { ObservedSpeed } from '../api/speed.ts'
 import type { OpCode } from '../lib/errors.ts'
 
 export interface WriteOptions {
@@ -155,6 +156,11 @@ export interface VersionReply {
   readonly gatewayUrl?: string
 }
 
+/** A gateway's account of how fast groups answer; what is known already may be told again. */
+export interface ObserveRequest {
+  readonly speeds: readonly ObservedSpeed[]
+}
+
 export interface LogsRequest {
   readonly namespace: string
   readonly shard: string
@@ -270,6 +276,7 @@ export interface Handlers {
   plan(request: PlanRequest, context: CallContext): Promise<PlanReply>
   join(request: JoinRequest, context: CallContext): Promise<CertificateReply>
   sign(request: SignRequest, context: CallContext): Promise<CertificateReply>
+  observe(request: ObserveRequest, context: CallContext): Promise<Record<string, never>>
   watch(request: WatchRequest, context: CallContext): AsyncIterable<WatchEvent>
   logs(request: LogsRequest, context: CallContext): AsyncIterable<LogChunk>
   nodeSession(messages: AsyncIterable<AgentMessage>, context: CallContext): AsyncIterable<ServerMessage>
@@ -293,6 +300,7 @@ export type Unary =
   | 'plan'
   | 'join'
   | 'sign'
+  | 'observe'
 export type Client = {
   [M in Unary]: (request: Parameters<Handlers[M]>[0], options?: CallOptions) => ReturnType<Handlers[M]>
 } & {

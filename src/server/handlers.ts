@@ -9,6 +9,7 @@ import { readCalls } from './reads.ts'
 import type { Sessions } from './sessions.ts'
 import type { TrustAuthority } from './trust/authority.ts'
 import { trustCalls } from './trust/join.ts'
+import { speedCalls } from './speeds.ts'
 import { statusCalls } from './status.ts'
 import { versionCalls } from './version.ts'
 import { watchCalls } from './watch.ts'
@@ -38,6 +39,7 @@ export function makeHandlers(doors: ServerDoors): Handlers {
     ...watchCalls(doors),
     ...logCalls(doors),
     ...trustCalls(doors),
+    ...speedCalls(doors),
     async plan(request, { identity }) {
       checkPerson(identity, 'plan')
       return { report: await doors.planReport(request, doors.store.snapshot()) }

@@ -125,6 +125,15 @@ describe('one Mac', () => {
     expect(chunks.join('').trim().split(' ')).toHaveLength(12)
     expect(stderr).toMatch(/^\(12 tokens, first after \d+\.\d\d s, \d+\.\d tokens\/s\)\n$/)
 
+    // What was seen stands beside what was predicted, and corrects what the next plan says.
+    expect(await dev.mctl('chat', 'second', 'Hello', '--max-tokens', '30')).toMatchObject({ code: 0 })
+    const seen =
+      /predicted \d+\.\d tokens\/s\n +observed \d+\.\d tokens\/s over link none, 1 answer \(predicted for them: /
+    const described = async () => seen.test((await dev.mctl('describe', 'md', 'second')).stdout)
+    await until(described, 10_000, 'an observed speed is told')
+    const planned = await dev.mctlWith(deployment('third', 'large'), 'plan', '--independent', '-f', '-')
+    expect(planned.stdout).toContain('corrected by 1 observation of Single over none')
+
     const conversation = await dev.mctlWith('Hello\nand again\n', 'chat', 'second', '--max-tokens', '4')
     expect(conversation.code).toBe(0)
     expect(conversation.stdout.trimEnd().split('\n')).toHaveLength(2)

@@ -1,5 +1,6 @@
 /** SIGKILL of any rank, while idle and in the middle of a stream: no hang, the next epoch, nothing of the old one left. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Model } from '../../src/api/model.ts'
 import type { Node } from '../../src/api/node.ts'
 import { parseBytes } from '../../src/lib/quantity.ts'
 import { stopAll } from '../support/mlx.ts'
@@ -51,6 +52,19 @@ async function killRank(group: string, rank: number): Promise<void> {
     expect(parseBytes(node.status?.bound?.memory ?? '0')).toBe(running)
   }
 }
+
+test('the pace of a real gang is kept in its model, beside what was predicted of it', async () => {
+  const answer = await complete(dev.gateway, 'pp', { stream: true, max_tokens: 300 })
+  expect(await answer.text()).toContain('[DONE]')
+  const observed = async () => {
+    const models = (await dev.client.list({ kind: 'Model' })).items as readonly Model[]
+    return models.flatMap((model) => model.status?.observed ?? [])
+  }
+  const [rate] = await until(async () => (await observed()).length > 0 && observed(), 10_000, 'a speed was observed')
+  expect(rate).toMatchObject({ strategy: 'Pipeline', degree: 2, engine: 'mlx', samples: 1 })
+  expect(rate?.tokensPerSecond).toBeGreaterThan(5)
+  expect(rate?.predictedTokensPerSecond).toBeGreaterThan(5)
+})
 
 test.each([0, 1])(
   'rank %i of a pipeline is killed while idle: the group is back under the next epoch and answers the same',

@@ -20,6 +20,7 @@ export const echoHandlers = (handlers: Partial<Handlers>): Handlers => ({
   plan: unimplemented,
   join: unimplemented,
   sign: unimplemented,
+  observe: unimplemented,
   watch: noStream,
   logs: noStream,
   nodeSession: noStream,

@@ -7,6 +7,7 @@ import type { Shard } from '../../api/shard.ts'
 import type { Binding, Member, ShardGroup } from '../../api/shardgroup.ts'
 import { bindingOf } from '../../api/shardgroup.ts'
 import type { Stage } from '../../api/words.ts'
+import { counted } from '../../lib/counted.ts'
 import { formatBytes } from '../../lib/quantity.ts'
 import { resolveShape } from '../../planner/placement/view.ts'
 import { describeCause } from '../../planner/rankfailure.ts'
@@ -57,11 +58,16 @@ function planLines(plan: PlanSummary, observed: readonly ObservedRate[]): string
   return [
     `${plan.strategy} over ${plan.degree} ${plan.degree === 1 ? 'node' : 'nodes'}, ` +
       `predicted ${speedText(plan.predicted?.decodeTokensPerSecond)}`,
-    ...seen.map((r) => `observed ${speedText(r.tokensPerSecond)} over link ${r.linkClass}, ${r.samples} times`),
+    ...seen.map(observedText),
     ...plan.why.map((text) => `why: ${text}`),
     ...plan.rejected.map((text) => `not chosen: ${text}`),
   ]
 }
+
+/** What it was measured against: answers are rarely as long as the context that a plan predicts for. */
+const observedText = ({ tokensPerSecond, linkClass, samples, predictedTokensPerSecond }: ObservedRate): string =>
+  `observed ${speedText(tokensPerSecond)} over link ${linkClass}, ${counted(samples, 'answer')}` +
+  (predictedTokensPerSecond === undefined ? '' : ` (predicted for them: ${speedText(predictedTokensPerSecond)})`)
 
 const layers = ([start, end]: Stage): string => `[${start}, ${end})`
 

@@ -30,6 +30,7 @@ export function describeModel(object: MctlObject): readonly Block[] {
     entries.push(['Experts', `${experts.count}, ${experts.perToken} for each token`])
   const observed = (status?.observed ?? []).map((rate) => [
     `${rate.strategy} ${rate.degree}`,
+    rate.engine ?? '<any>',
     rate.linkClass,
     rate.tokensPerSecond.toFixed(1),
     rate.predictedTokensPerSecond?.toFixed(1) ?? '<unknown>',
@@ -38,7 +39,7 @@ export function describeModel(object: MctlObject): readonly Block[] {
   return [
     origin,
     fields(entries),
-    section('Observed', ['STRATEGY', 'LINK', 'TOKENS/S', 'PREDICTED', 'SAMPLES'], observed),
+    section('Observed', ['STRATEGY', 'ENGINE', 'LINK', 'TOKENS/S', 'PREDICTED', 'ANSWERS'], observed),
   ]
 }
 

@@ -16,7 +16,7 @@ import type { PairLink } from './links.ts'
 export function boundOf(ground: Ground, cut: Cut): number {
   if (cutRefusal(ground.demand.shape, cut.strategy, cut.degree) !== undefined) return 0
   const bound = cut.strategy === 'Pipeline' ? pipelineBound(ground, cut.degree) : ranksBound(ground, cut)
-  return Math.fround(bound * mostCorrection(ground.demand.observed, cut, bound))
+  return Math.fround(bound * mostCorrection(ground, cut, bound))
 }
 
 function ranksBound(ground: Ground, cut: Cut): number {

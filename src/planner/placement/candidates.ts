@@ -81,7 +81,7 @@ export function candidateOf(ground: Ground, draft: Draft): Candidate {
   const raw = predict(ground.cost, layout)
   const { factor, samples } = correctionOf(
     ground.demand.observed,
-    { strategy, degree, linkClass },
+    { strategy, degree, engine: ground.engine, linkClass },
     raw.decodeTokensPerSecond,
   )
   const uncertainty = uncertaintyOf(ground.cost, layout, ring?.link.basis, samples)

@@ -50,7 +50,7 @@ export function looksOf(
     const set = positions.map((at) => list[at] as Seat)
     const step = stepOf(set, waits)
     if (step === undefined) continue
-    const factor = mostCorrection(ground.demand.observed, cut, 1 / step.seconds)
+    const factor = mostCorrection(ground, cut, 1 / step.seconds)
     const score = scoreOf(ground, cut, step.seconds, step.slowest, factor)
     const look = { set, score, siblings: siblingsOf(set), roomBytes: roomOf(set) }
     if (best === undefined || compareLooks(look, best) <= 0) looks.push(look)

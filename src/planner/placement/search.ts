@@ -167,7 +167,7 @@ function draftOf(
   }
   const cut = { strategy, degree }
   const seconds = stepSeconds(ground, cut, seats, ring, counts)
-  const kind = { strategy, degree, linkClass: linkClassOf(ring) }
+  const kind = { strategy, degree, engine: ground.engine, linkClass: linkClassOf(ring) }
   const { factor } = correctionOf(ground.demand.observed, kind, 1 / seconds)
   const slowest = slowestStage(seats, counts) + Math.max(0, ...(ring?.hopSeconds ?? noCounts))
   const score = scoreOf(ground, cut, seconds, slowest, factor)

@@ -64,16 +64,32 @@ function nodeView(node: Node, bound: number, headroomBytes: ReadonlyMap<string, 
  * ModelShapePending.
  */
 export function resolveShape(world: Pick<World, 'models'>, ref: ModelRef): ResolvedShape | undefined {
-  for (const model of matching(world.models, ref)) {
-    const shape = model.status?.shape ?? model.spec.shape
-    if (shape === undefined) continue
-    const source = ref.source ?? model.spec.source
-    const observed = model.status?.observed
-    const seen = observed === undefined ? {} : { observed }
-    return { shape, digest: model.status?.digest, source, ...seen, ...fetchable(source, model) }
-  }
-  return undefined
+  const model = modelOf(world, ref)
+  const shape = model === undefined ? undefined : shapeOf(model)
+  if (model === undefined || shape === undefined) return undefined
+  const source = ref.source ?? model.spec.source
+  const observed = model.status?.observed
+  const seen = observed === undefined ? {} : { observed }
+  return { shape, digest: model.status?.digest, source, ...seen, ...fetchable(source, model) }
 }
+
+/** The Model behind `resolveShape`. */
+export const modelOf = ({ models }: Pick<World, 'models'>, ref: ModelRef): Model | undefined =>
+  matching(models, ref).find((model) => shapeOf(model) !== undefined)
+
+export const shapeOf = ({ spec, status }: Model): ModelShape | undefined => status?.shape ?? spec.shape
+
+/** The template that a group is made of; undefined: its revision is gone. */
+export const templateOfGroup = (
+  { revisions }: Pick<World, 'revisions'>,
+  { metadata, spec }: ShardGroup,
+): DeploymentTemplate | undefined =>
+  revisions.find(
+    (r) =>
+      r.metadata.namespace === metadata.namespace &&
+      r.spec.deployment === spec.deployment &&
+      r.spec.revision === spec.revision,
+  )?.spec.template
 
 function fetchable(source: string | undefined, { status }: Model): Pick<ResolvedShape, 'fetch'> {
   const { resolvedRevision: commit, files } = status ?? {}

@@ -6,12 +6,19 @@ import type { Client } from '../../../src/rpc/messages.ts'
 import { atBits, llama3b } from '../planner/models.ts'
 import { aDeployment, aModelOf } from '../planner/objects.ts'
 
-const rate = { strategy: 'Single', degree: 1, linkClass: 'none', tokensPerSecond: 47.25, samples: 12 } as const
+const rate = {
+  strategy: 'Single',
+  degree: 1,
+  engine: 'mlx',
+  linkClass: 'none',
+  tokensPerSecond: 47.25,
+  samples: 12,
+} as const
 const model = aModelOf('m', atBits(llama3b, 4), { observed: [{ ...rate, predictedTokensPerSecond: 51 }] })
 
 test('a model tells what its groups did', () => {
   const text = JSON.stringify(describeModel(model as never))
-  expect(text).toMatch(/Single 1.*none.*47\.3.*51\.0.*12/)
+  expect(text).toMatch(/Single 1.*mlx.*none.*47\.3.*51\.0.*12/)
 })
 
 test('a deployment tells it beside the prediction of its plan, for the same cut alone', async () => {
@@ -40,7 +47,7 @@ test('a deployment tells it beside the prediction of its plan, for the same cut 
   const text = async (strategy: string, degree: number) =>
     JSON.stringify(await describeDeployment(client, planned(strategy, degree) as never))
   expect(await text('Single', 1)).toMatch(
-    /predicted 49\.3 tokens\/s.*observed 47\.3 tokens\/s over link none, 12 times/,
+    /predicted 49\.3 tokens\/s.*observed 47\.3 tokens\/s over link none, 12 answers \(predicted for them: 51\.0 tokens\/s\)/,
   )
   expect(await text('Tensor', 2)).not.toContain('observed')
 })

@@ -2,7 +2,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { afterEach, expect, test } from 'vitest'
-import type { Gateway } from '../../../src/gateway/gateway.ts'
+import type { ObservedSpeed } from '../../../src/api/speed.ts'
+import type { Gateway, GatewayOptions } from '../../../src/gateway/gateway.ts'
 import { startGateway } from '../../../src/gateway/gateway.ts'
 import type { Replica } from '../../../src/gateway/routes.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
@@ -43,10 +44,7 @@ async function aDoor(answer: Answer, concurrency = 4): Promise<Replica & { seen:
   }
 }
 
-async function aGateway(
-  replicas: Replica[] | undefined,
-  options: { queueMax?: number; bodyBytesMax?: number; onStaleTable?: () => void } = {},
-): Promise<Gateway> {
+async function aGateway(replicas: Replica[] | undefined, options: Partial<GatewayOptions> = {}): Promise<Gateway> {
   const gateway = await startGateway({
     listen: '127.0.0.1:0',
     clock: systemClock,
@@ -204,4 +202,24 @@ test('lists the ready models, answers health with its cluster, and metrics', asy
   expect(await (await fetch(`http://${gateway.address}/metrics`)).text()).toContain(
     'mctl_gateway_requests_total{model="m",code="200"} 1',
   )
+})
+
+test('the pace of an answer is told for its replica, unless another one was answered beside it', async () => {
+  const told: ObservedSpeed[] = []
+  const slowly: Answer = (_, response) => {
+    response.setHeader('content-type', 'text/event-stream')
+    let left = 40
+    const timer = setInterval(() => {
+      if (left-- > 0) return void response.write('data: {"choices":[{"text":"x"}]}\n\n')
+      clearInterval(timer)
+      response.end('data: {"choices":[{"text":""}]}\n\ndata: [DONE]\n\n')
+    }, 4)
+  }
+  const door = await aDoor(slowly)
+  const gateway = await aGateway([door], { tellSpeeds: (speeds) => Promise.resolve(told.push(...speeds)) })
+  await (await ask(gateway)).text()
+  await Promise.all([ask(gateway), ask(gateway)].map(async (answer) => (await answer).text()))
+  await gateway.stop(0)
+  expect(told).toMatchObject([{ shardUid: door.shardUid, answers: 1 }])
+  expect(told[0]?.tokens).toBeGreaterThan(30)
 })

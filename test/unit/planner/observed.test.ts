@@ -1,7 +1,7 @@
 /** What groups did corrects what is predicted of later ones. */
 import { describe, expect, test } from 'vitest'
 import type { ObservedRate } from '../../../src/api/model.ts'
-import { correctionOf, withObservation } from '../../../src/planner/observed.ts'
+import { correctionOf, isNews, withObservation } from '../../../src/planner/observed.ts'
 import { speedOfGroup } from '../../../src/planner/groupspeed.ts'
 import { placeGroup } from '../../../src/planner/placement/place.ts'
 import { planReport } from '../../../src/planner/report.ts'
@@ -13,7 +13,7 @@ import type { SpecWish } from './objects.ts'
 import { aDeployment, aModelOf, cabled } from './objects.ts'
 import { readMeasured, score } from './throughput.ts'
 
-const single = { strategy: 'Single', degree: 1, linkClass: 'none' } as const
+const single = { strategy: 'Single', degree: 1, engine: 'mlx', linkClass: 'none' } as const
 const seen = (rate: Partial<ObservedRate>): ObservedRate => ({ ...single, tokensPerSecond: 40, samples: 1000, ...rate })
 const minis = cabled(['mini-1', 'mini-2'], { type: 'Thunderbolt4', transport: 'TCP' })
 const plan = (observed: readonly ObservedRate[], wish: SpecWish = {}, shape = atBits(llama3b, 4)) => {
@@ -36,16 +36,21 @@ describe('a correction', () => {
     const slow = [
       seen({ strategy: 'Tensor', degree: 2, linkClass: 'tb4-tcp', tokensPerSecond: 8, predictedTokensPerSecond: 10 }),
     ]
-    expect(correctionOf(slow, { strategy: 'Tensor', degree: 4, linkClass: 'tb4-tcp' }, 300).factor).toBeCloseTo(0.8, 2)
+    expect(
+      correctionOf(slow, { ...single, strategy: 'Tensor', degree: 4, linkClass: 'tb4-tcp' }, 300).factor,
+    ).toBeCloseTo(0.8, 2)
   })
   test('of a rate that does not say what was predicted: for its own degree alone', () => {
     const bare = [seen({ tokensPerSecond: 25 })]
     expect(correctionOf(bare, single, 50).factor).toBeCloseTo(0.5, 2)
     expect(correctionOf(bare, { ...single, degree: 2 }, 50).factor).toBe(1)
   })
-  test('does not reach over to another strategy or link class', () => {
-    const rate = [seen({ strategy: 'Tensor', degree: 2, linkClass: 'tb4-tcp', predictedTokensPerSecond: 100 })]
-    expect(correctionOf(rate, { strategy: 'Tensor', degree: 2, linkClass: '1gbe' }, 50).factor).toBe(1)
+  test('does not reach over to another strategy, link class or engine', () => {
+    const tensor = { ...single, strategy: 'Tensor', degree: 2, linkClass: 'tb4-tcp' } as const
+    const rate = [seen({ ...tensor, predictedTokensPerSecond: 100 })]
+    expect(correctionOf(rate, tensor, 50).factor).toBeLessThan(0.5)
+    expect(correctionOf(rate, { ...tensor, linkClass: '1gbe' }, 50).factor).toBe(1)
+    expect(correctionOf(rate, { ...tensor, engine: 'fake' }, 50).factor).toBe(1)
     expect(correctionOf(rate, single, 50).factor).toBe(1)
   })
   test('beyond a factor of five is a fault somewhere, and goes no further', () => {
@@ -54,10 +59,16 @@ describe('a correction', () => {
 })
 
 describe('observations', () => {
-  const rate = (tokensPerSecond: number) => ({ ...single, tokensPerSecond, predictedTokensPerSecond: 50 })
+  const rate = (tokensPerSecond: number, samples = 1) => ({
+    ...single,
+    tokensPerSecond,
+    predictedTokensPerSecond: 50,
+    samples,
+  })
   test('are averaged per kind of group, in an order that does not depend on when they came', () => {
     const two = withObservation(withObservation([], rate(40)), rate(44))
-    expect(two).toEqual([{ ...rate(42), samples: 2 }])
+    expect(two).toEqual([rate(42, 2)])
+    expect(withObservation([rate(40)], rate(46, 2))).toEqual([rate(44, 3)])
     const pipeline = { ...rate(30), strategy: 'Pipeline', degree: 2, linkClass: '1gbe' } as const
     const [a, b] = [
       withObservation(two, pipeline),
@@ -71,6 +82,14 @@ describe('observations', () => {
     for (let i = 0; i < 200; i += 1) observed = withObservation(observed, rate(60))
     expect(observed[0]?.tokensPerSecond).toBeGreaterThan(58)
     expect(observed[0]?.samples).toBe(700)
+  })
+  test('are news when the speed moved, when they grew by half, or when their kind is new', () => {
+    const written = [rate(40, 10)]
+    expect(isNews(written, [rate(40.5, 12)])).toBe(false)
+    expect(isNews(written, [rate(41, 12)])).toBe(true)
+    expect(isNews(written, [rate(40, 15)])).toBe(true)
+    expect(isNews([], written)).toBe(true)
+    expect(isNews(written, [{ ...rate(40, 10), degree: 2 }])).toBe(true)
   })
   test('are valid in a Model', () => {
     const model = aModelOf('m', atBits(llama3b, 4), { observed: withObservation([], rate(40)) })
@@ -132,7 +151,7 @@ describe('the yardstick of a group that stands', () => {
     if (again.kind !== 'Placed') throw new Error(again.message)
     expect(speedOfGroup(placed, shape, nodes, 256)?.tokensPerSecond).toBe(speed?.tokensPerSecond)
   })
-  test('a shorter context is faster; without its node, or a chip that anybody knows, there is none', () => {
+  test('a shorter context is faster; without its node there is none, of a chip that nobody knows no figure', () => {
     const shape = atBits(qwen7b, 4)
     const placed = placeGroup(aDemand(shape, { parallelism: { strategy: 'Data' } }), nodes)
     if (placed.kind !== 'Placed') throw new Error(placed.message)
@@ -140,7 +159,7 @@ describe('the yardstick of a group that stands', () => {
     expect(at(100)).toBeGreaterThan(at(10_000))
     expect(speedOfGroup(placed, shape, [], 256)).toBeUndefined()
     const strange = nodes.map((node) => ({ ...node, nodeInfo: { chip: 'AMD EPYC' } }))
-    expect(speedOfGroup(placed, shape, strange, 256)).toBeUndefined()
+    expect(speedOfGroup(placed, shape, strange, 256)).toEqual(single)
   })
 })
 

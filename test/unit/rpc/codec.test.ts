@@ -42,6 +42,7 @@ const selectors = { namespace: text, labelSelector: text, fieldSelector: text }
 const columns = fc.array(record({ name: text, priority: fc.nat(1) }))
 const row = record({ cells: fc.array(text) })
 
+const seconds = fc.double({ min: 0, max: 1e6, noNaN: true, noDefaultInfinity: true })
 const requests: Record<string, fc.Arbitrary<unknown>> = {
   version: fc.constant({}),
   create: record({ object: manifest }, { options }),
@@ -61,6 +62,9 @@ const requests: Record<string, fc.Arbitrary<unknown>> = {
     { token: record({ id: text, secret: text }), labels: fc.dictionary(key, text, { minKeys: 1 }) },
   ),
   sign: record({ requestPem: text }, { user: text }),
+  observe: record({
+    speeds: fc.array(record({ shardUid: text, answers: whole, tokens: whole, seconds, contextTokens: whole })),
+  }),
 }
 const writeReply = record(
   { object: manifest, result: fc.constantFrom('created', 'configured', 'unchanged') },
@@ -83,6 +87,7 @@ const replies: Record<string, fc.Arbitrary<unknown>> = {
   plan: record({ report: json }),
   join: certificate,
   sign: certificate,
+  observe: fc.constant({}),
 }
 
 describe('the codec, through protobuf bytes', () => {
