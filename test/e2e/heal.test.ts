@@ -62,8 +62,8 @@ test('the pace of a real gang is kept in its model, beside what was predicted of
   }
   const [rate] = await until(async () => (await observed()).length > 0 && observed(), 10_000, 'a speed was observed')
   expect(rate).toMatchObject({ strategy: 'Pipeline', degree: 2, engine: 'mlx', samples: 1 })
-  expect(rate?.tokensPerSecond).toBeGreaterThan(5)
-  expect(rate?.predictedTokensPerSecond).toBeGreaterThan(5)
+  expect(rate?.tokensPerSecond).toBeGreaterThan(0)
+  expect(rate?.predictedTokensPerSecond).toBeGreaterThan(0)
 })
 
 test.each([0, 1])(

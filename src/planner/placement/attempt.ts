@@ -109,14 +109,25 @@ function wholeField(ground: Ground): Field {
 
 function partOf(ground: Ground, strategy: Cut['strategy'], able: readonly Seat[]): Field {
   let refusals: readonly Refusal[] | undefined
-  let brief: string | undefined
   const unsupported = () => (refusals ??= unable(ground, strategy, able))
-  return { ...crowded(ground, able), unsupported, unsupportedInBrief: () => (brief ??= refusalSummary(unsupported())) }
+  return {
+    ...crowded(ground, able),
+    unsupported,
+    unsupportedInBrief: () => unableInBrief(ground, strategy, unsupported),
+  }
 }
 
 function unable(ground: Ground, strategy: Cut['strategy'], able: readonly Seat[]): readonly Refusal[] {
   const can = new Set(able)
   return ground.seats.filter((seat) => !can.has(seat)).map((seat) => engineRefusal(ground, strategy, seat))
+}
+
+/** Nodes that report no engine are refused in the same words: one of them speaks for all. */
+function unableInBrief(ground: Ground, strategy: Cut['strategy'], refusals: () => readonly Refusal[]): string {
+  const { seats } = ground
+  const [first] = seats
+  if (first === undefined || seats.some((s) => s.node.engines.length > 0)) return refusalSummary(refusals())
+  return refusalSummary([engineRefusal(ground, strategy, first)], seats.length)
 }
 
 function crowded(

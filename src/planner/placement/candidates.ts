@@ -44,7 +44,7 @@ export interface Candidate extends Draft {
 }
 
 /** Is something known of all its chips? Else its figures serve to compare only. */
-export const isKnown = (candidate: Candidate): boolean => candidate.seats.every((s) => s.speed.known)
+export const isKnown = (candidate: Pick<Draft, 'seats'>): boolean => candidate.seats.every((s) => s.speed.known)
 
 /** Of one cut: fewest siblings, then the objective, more bytes left, names. Negative: `a` is better. */
 export const compareDrafts = (a: Draft, b: Draft): number =>
@@ -76,6 +76,18 @@ export function candidateOf(ground: Ground, draft: Draft): Candidate {
   const { strategy, degree, seats, counts, ring } = draft
   const stages = strategy === 'Pipeline' ? stagesOf(counts) : seats.map(() => wholeStage(ground))
   const needs = stages.map((stage) => rankNeed(ground.terms, strategy, degree, stage))
+  const forecast = forecastOf(ground, draft)
+  const { layout, samples } = forecast
+  const uncertainty = uncertaintyOf(ground.cost, layout, ring?.link.basis, samples)
+  const predicted = { ...forecast.predicted, uncertainty }
+  return { ...draft, engine: ground.engine, stages, needs, ...forecast, predicted }
+}
+
+/** The figures of a draft alone, as cuts that were not chosen are told by. */
+export function forecastOf(
+  ground: Ground,
+  { strategy, degree, seats, counts, ring }: Draft,
+): Pick<Candidate, 'layout' | 'linkClass' | 'predicted' | 'samples'> {
   const layout = layoutOf(strategy, seats, counts, ring)
   const linkClass = linkClassOf(ring)
   const raw = predict(ground.cost, layout)
@@ -84,17 +96,7 @@ export function candidateOf(ground: Ground, draft: Draft): Candidate {
     { strategy, degree, engine: ground.engine, linkClass },
     raw.decodeTokensPerSecond,
   )
-  const uncertainty = uncertaintyOf(ground.cost, layout, ring?.link.basis, samples)
-  return {
-    ...draft,
-    engine: ground.engine,
-    stages,
-    needs,
-    layout,
-    linkClass,
-    predicted: { ...corrected(raw, factor), uncertainty },
-    samples,
-  }
+  return { layout, linkClass, predicted: corrected(raw, factor), samples }
 }
 
 /** Decode rates times the factor; a prompt takes as long as before. */

@@ -1,11 +1,12 @@
 /** The sentences of a plan: why this candidate, and why not the others. */
 import type { GroupStrategy } from '../../api/words.ts'
+import { counted } from '../../lib/counted.ts'
 import { formatBytes } from '../../lib/quantity.ts'
 import { busyShares, chipOfClass } from '../cost.ts'
 import { memoryBytesOf } from '../memory.ts'
 import type { Attempt } from './attempt.ts'
 import type { Candidate, Cut } from './candidates.ts'
-import { isKnown, predictAnyway } from './candidates.ts'
+import { forecastOf, isKnown, predictAnyway } from './candidates.ts'
 import type { Choice } from './choose.ts'
 import { GAIN_TO_MOVE, cutKey } from './choose.ts'
 import { EXACT_NODES } from './seats.ts'
@@ -52,7 +53,7 @@ function speedTexts({ template, observed }: Demand, best: Candidate): string[] {
     texts.push(`${chip} is not in the table: it is taken for an ${chipOfClass(chip) ?? ''}, the nearest of its class`)
   }
   if (observed !== undefined && best.samples > 0)
-    texts.push(`corrected by ${best.samples} observations of ${best.strategy} over ${best.linkClass}`)
+    texts.push(`corrected by ${counted(best.samples, 'observation')} of ${best.strategy} over ${best.linkClass}`)
   return texts
 }
 
@@ -88,7 +89,10 @@ function whereCut({ strategy, degree, seats, ring, transport, engine }: Candidat
 }
 
 /** A pipeline works on one stage at a time for one stream: said, for it surprises people who watch their GPUs. */
-function busyText({ shape, template }: Demand, { layout, engine }: Candidate): string | undefined {
+function busyText(
+  { shape, template }: Demand,
+  { layout, engine }: Pick<Candidate, 'layout' | 'engine'>,
+): string | undefined {
   if (layout.strategy !== 'Pipeline' || layout.stages.some((s) => !s.node.known)) return undefined
   const shares = busyShares({ shape, engine, ...template.serving }, layout).map((s) => Math.round(s * 100))
   const [low, high] = [Math.min(...shares), Math.max(...shares)]
@@ -124,9 +128,10 @@ function alternativeOf(attempt: Attempt, asked: readonly GroupStrategy[], choice
   const { demand } = attempt.ground
   const { strategy, degree } = attempt
   const best = choice?.best
-  const found = attempt.kind === 'Fits' ? attempt.best() : undefined
+  const found = attempt.kind === 'Fits' ? attempt.draft : undefined
+  const forecast = found === undefined ? undefined : forecastOf(attempt.ground, found)
   const predicted =
-    found === undefined ? predictAnyway(attempt.ground, attempt) : isKnown(found) ? found.predicted : undefined
+    found === undefined ? predictAnyway(attempt.ground, attempt) : isKnown(found) ? forecast?.predicted : undefined
   const { homeless, share } = together(choice, attempt)
   const alone = predicted?.decodeTokensPerSecond
   const speed = alone === undefined ? undefined : alone / share
@@ -145,7 +150,7 @@ function alternativeOf(attempt: Attempt, asked: readonly GroupStrategy[], choice
       ? 'shares a node with another replica'
       : undefined,
     asked.includes(strategy) ? undefined : `not asked for (strategy: ${demand.template.parallelism.strategy})`,
-    found === undefined ? undefined : busyText(demand, found),
+    forecast === undefined ? undefined : busyText(demand, { layout: forecast.layout, engine: attempt.ground.engine }),
   ]
   return {
     strategy,

@@ -140,21 +140,22 @@ export function refusalMessage(nodeCount: number, refusals: readonly Refusal[]):
   return `${available}/${nodeCount} nodes are available: ${refusalSummary(refusals)}`
 }
 
-/** `2 Insufficient memory (need 10.9Gi, best free 10.1Gi)` */
-export function refusalSummary(refusals: readonly BriefRefusal[]): string {
+/** `2 Insufficient memory (need 10.9Gi, best free 10.1Gi)`. `each`: so many nodes are refused in the same words. */
+export function refusalSummary(refusals: readonly BriefRefusal[], each = 1): string {
   const onNodes = refusals.filter((r) => r.node !== '')
   const reasons = [...new Set(onNodes.map((r) => r.reason))].sort()
   const counts = reasons.map((reason) =>
     countReason(
       reason,
       onNodes.filter((r) => r.reason === reason),
+      each,
     ),
   )
   return [...counts, ...refusals.filter((r) => r.node === '').map((r) => r.message)].join(', ')
 }
 
-function countReason(reason: RefusalReason, refusals: readonly BriefRefusal[]): string {
-  const phrase = `${refusals.length} ${phrases[reason]}`
+function countReason(reason: RefusalReason, refusals: readonly BriefRefusal[], each: number): string {
+  const phrase = `${refusals.length * each} ${phrases[reason]}`
   const nearest = nearestOf(refusals)
   if (nearest === undefined) {
     const messages = new Set(refusals.map((r) => r.message))

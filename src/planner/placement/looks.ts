@@ -88,27 +88,38 @@ interface Wires {
 function wiresOf(ground: Ground, { strategy, degree }: Cut, transport: Transport, list: readonly Seat[]): Wires {
   const size = list.length
   const link = linkOf(ground, transport)
+  const costOf = (found: PairLink) =>
+    strategy === 'Tensor' ? allReduceSeconds(ground.cost, degree, found) : found.hopSeconds
+  const only = onlyLink(list, link)
+  if (only !== undefined) {
+    const most = costOf(only)
+    const waits = { sum: (degree - 1) * most, most }
+    return { even: true, least: () => waits }
+  }
   const costs = new Float64Array(size * size).fill(Infinity)
-  let first: PairLink | undefined
-  let even = true
+  // Equal links are one object, and cost the same.
+  const known = new Map<PairLink, number>()
   for (let i = 0; i < size; i += 1)
     for (let j = i + 1; j < size; j += 1) {
-      // Equal links are one object.
       const found = link(list[i] as Seat, list[j] as Seat)
-      if (i === 0 && j === 1) first = found
-      even &&= found !== undefined && found === first
       if (found === undefined) continue
-      const cost = strategy === 'Tensor' ? allReduceSeconds(ground.cost, degree, found) : found.hopSeconds
+      let cost = known.get(found)
+      if (cost === undefined) known.set(found, (cost = costOf(found)))
       costs[i * size + j] = cost
       costs[j * size + i] = cost
     }
-  if (even && first !== undefined) {
-    const most = costs[1] ?? 0
-    const waits = { sum: (degree - 1) * most, most }
-    return { even, least: () => waits }
-  }
   const mesh = transport === 'Jaccl'
-  return { even, least: (positions) => leastWaits(costs, size, positions, mesh) }
+  return { even: false, least: (positions) => leastWaits(costs, size, positions, mesh) }
+}
+
+/** The link of every pair; undefined: pairs differ, or have none. */
+function onlyLink(list: readonly Seat[], link: (a: Seat, b: Seat) => PairLink | undefined): PairLink | undefined {
+  const [a, b] = list
+  const first = a === undefined || b === undefined ? undefined : link(a, b)
+  if (first === undefined) return undefined
+  for (let i = 0; i < list.length; i += 1)
+    for (let j = i + 1; j < list.length; j += 1) if (link(list[i] as Seat, list[j] as Seat) !== first) return undefined
+  return first
 }
 
 /** Every seat uses its cheapest link at least, and all but one of a row of seats has a next one. */

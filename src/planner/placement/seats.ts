@@ -99,12 +99,18 @@ function islandCrowds(seats: readonly Seat[], terrain: Terrain): readonly Crowd[
 export function compatible({ demand, engine, terrain }: Engaged, seats: readonly Seat[]): readonly Crowd[] {
   const classes = new Map<string, Seat[]>()
   for (const seat of seats) {
-    const key = `${buildOf(seat.node, engine)} ${demand.digest === undefined ? digestOf(demand, seat.node) : ''}`
+    const key = classOf(demand, engine, seat.node)
     const known = classes.get(key)
     if (known === undefined) classes.set(key, [seat])
     else known.push(seat)
   }
   return [...classes.values()].map((list) => crowdOf(list, terrain))
+}
+
+function classOf(demand: Demand, engine: Engine, node: NodeView): string {
+  const build = node.engines.length === 0 ? '' : buildOf(node, engine)
+  const digest = demand.digest === undefined && node.models !== undefined ? digestOf(demand, node) : ''
+  return digest === '' ? build : `${build} ${digest}`
 }
 
 interface Engaged {
