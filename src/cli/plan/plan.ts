@@ -82,7 +82,7 @@ async function planOffline(
   // Schema-valid and defaulted, so they have the shape of their kinds; server-made metadata is not looked at offline.
   const ofKind = <T>(kind: string) => all.filter((m) => m.kind === kind) as unknown as readonly T[]
   const nodes = ofKind<Node>('Node')
-  if (nodes.length === 0) throw new CliError(`${nodeFiles.join(', ')} holds no Node`)
+  if (nodes.length === 0) cli.terminal.err(`Warning: ${nodeFiles.join(', ')} holds no Node\n`)
   return planReport({
     nodes,
     models: ofKind<Model>('Model'),

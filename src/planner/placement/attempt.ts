@@ -1,5 +1,6 @@
 /** One attempt of the search: the best candidate of a cut, or why there is none, in numbers. */
 import type { Engine, Refusal } from '../../api/words.ts'
+import { counted } from '../../lib/counted.ts'
 import type { Candidate, Cut, Draft } from './candidates.ts'
 import { bestOf, candidateOf } from './candidates.ts'
 import { LLAMACPP_RANKS_MAX, canCut, engineOf, formatRefusal } from './engines.ts'
@@ -165,7 +166,7 @@ function engineCutRefusal(engine: Engine, { degree }: Cut): Refusal | undefined 
 const tooFew = ({ strategy, degree }: Cut, count: number): Refusal => ({
   node: '',
   reason: 'NotEnoughNodes',
-  message: `${strategy} of ${degree} needs ${degree} nodes, ${count} could take part`,
+  message: `${degree === 1 ? strategy : `${strategy} of ${degree}`} needs ${counted(degree, 'node')}, ${count} could take part`,
 })
 
 /** No build is on enough nodes: those outside the largest class are the odd ones. */

@@ -13,6 +13,9 @@ export const freeBytes = (node: NodeView): number => Math.max(0, node.allocatabl
 export const budgetBytes = (node: NodeView): number =>
   Math.max(0, Math.min(freeBytes(node), (node.headroomBytes ?? Infinity) - node.boundBytes))
 
+const NOT_READY = 'the node is not Ready'
+const CORDONED = 'the node is cordoned'
+
 const refuse = (node: NodeView, reason: RefusalReason, message: string): Refusal => ({
   node: node.name,
   reason,
@@ -22,8 +25,8 @@ const refuse = (node: NodeView, reason: RefusalReason, message: string): Refusal
 /** The first reason, in this order, why the node is out whatever the cut; undefined: it is a candidate. */
 export function nodeRefusal(node: NodeView, { template, siblingNodes }: Demand): Refusal | undefined {
   const { nodes, nodeSelector, tolerations, spread } = template.placement
-  if (!node.ready) return refuse(node, 'NotReady', 'the node is not Ready')
-  if (node.unschedulable) return refuse(node, 'Unschedulable', 'the node is cordoned')
+  if (!node.ready) return refuse(node, 'NotReady', NOT_READY)
+  if (node.unschedulable) return refuse(node, 'Unschedulable', CORDONED)
 
   const taint = node.taints.find((t) => !tolerations.some((toleration) => tolerates(toleration, t)))
   if (taint !== undefined)
@@ -130,8 +133,8 @@ const phrases: Readonly<Record<RefusalReason, string>> = {
   Indivisible: 'indivisible',
 }
 
-/** Reasons whose message adds nothing to their phrase. */
-const selfEvident: readonly RefusalReason[] = ['NotReady', 'Unschedulable']
+/** Messages that add nothing to the phrase of their reason. */
+const selfEvident: readonly (string | undefined)[] = [NOT_READY, CORDONED]
 
 /** `0/2 nodes are available: 2 Insufficient memory (need 10.9Gi, best free 10.1Gi)`; what concerns no node comes last. */
 export function refusalMessage(nodeCount: number, refusals: readonly Refusal[]): string {
@@ -159,7 +162,8 @@ function countReason(reason: RefusalReason, refusals: readonly BriefRefusal[], e
   const nearest = nearestOf(refusals)
   if (nearest === undefined) {
     const messages = new Set(refusals.map((r) => r.message))
-    return messages.size === 1 && !selfEvident.includes(reason) ? `${phrase} (${[...messages].join()})` : phrase
+    const [only] = messages
+    return messages.size === 1 && !selfEvident.includes(only) ? `${phrase} (${only ?? ''})` : phrase
   }
   const { needBytes = 0, haveBytes = 0 } = nearest
   return `${phrase} (need ${formatBytes(needBytes)}, best free ${formatBytes(haveBytes)})`

@@ -1,11 +1,12 @@
 /**
  * Ways out of a refusal, each one planned and found to fit before it is said: fewer tokens, fewer requests, more
- * quantised weights, one more node, a higher GPU limit, llama.cpp. Numbers come from the plan that was found.
+ * quantised weights, one more node, a higher GPU limit, llama.cpp, or less of what was asked for. Numbers come from the
+ * plan that was found.
  */
 import { bitsPerWeightMlx, memoryConstants } from '../../api/hardware.ts'
 import type { ModelShape } from '../../api/model.ts'
 import type { NodeLink } from '../../api/node.ts'
-import type { Engine } from '../../api/words.ts'
+import type { Engine, Refusal, RefusalReason } from '../../api/words.ts'
 import { formatBytes } from '../../lib/quantity.ts'
 import { bitsOf } from '../cost.ts'
 import { memoryBytesOf } from '../memory.ts'
@@ -42,6 +43,24 @@ const MIB = 2 ** 20
 export function hintsToFit(demand: Demand, all: readonly NodeView[], search: Search): readonly string[] {
   const site = siteOf(demand, all, search)
   const tries = [fewerTokens, fewerRequests, fewerBits, oneMoreNode, higherGpuLimit, withLlamaCpp]
+  return tries.flatMap((hint) => hint(site) ?? [])
+}
+
+/** Hints for a group that memory did not refuse: what was asked for stands in its way, and would not have to. */
+export function hintsToRun(
+  demand: Demand,
+  all: readonly NodeView[],
+  search: Search,
+  refusals: readonly Refusal[],
+): readonly string[] {
+  const has = (...reasons: readonly RefusalReason[]) => refusals.some((r) => reasons.includes(r.reason))
+  const tries = [
+    ...(has('EngineUnsupported', 'Indivisible', 'NotEnoughNodes', 'NoLink', 'EngineMismatch') ? [otherCut] : []),
+    ...(has('NoLink') ? [otherTransport] : []),
+    ...(has('EngineUnsupported') ? [withLlamaCpp] : []),
+  ]
+  if (tries.length === 0) return []
+  const site = siteOf(demand, all, search)
   return tries.flatMap((hint) => hint(site) ?? [])
 }
 
@@ -170,6 +189,21 @@ function fastestOf(links: readonly NodeLink[]): NodeLink | undefined {
   const text = ({ peer: _, address: __, peerAddress: ___, ...kind }: NodeLink) =>
     JSON.stringify(Object.entries(kind).sort())
   return [...links].sort((a, b) => wait(a) - wait(b) || (text(a) < text(b) ? -1 : 1))[0]
+}
+
+/** Whatever cut the planner would choose, where a certain one was asked for. */
+function otherCut({ demand, best }: Site): string | undefined {
+  const { degree, split, strategy, ...parallelism } = demand.template.parallelism
+  if (strategy === 'Auto' && degree === undefined && split.length === 0) return undefined
+  const plan = best(withTemplate(demand, { parallelism: { ...parallelism, strategy: 'Auto', split: [] } }))
+  return plan && `parallelism.strategy: Auto, without degree and split, ${fits(plan)}`
+}
+
+function otherTransport({ demand, best }: Site): string | undefined {
+  const { parallelism } = demand.template
+  if (parallelism.transport === 'Auto') return undefined
+  const plan = best(withTemplate(demand, { parallelism: { ...parallelism, transport: 'Auto' } }))
+  return plan && `parallelism.transport: Auto ${fits(plan)}`
 }
 
 /** Metal's limit can be raised up to what the system reserve leaves; on Macs whose limit it is that binds. */

@@ -10,7 +10,7 @@ import { choose } from './choose.ts'
 import { alternativesOf } from './explain.ts'
 import { nodeRefusal, presenceRefusal, refusalMessage } from './filter.ts'
 import type { Search } from './hints.ts'
-import { hintsToFit } from './hints.ts'
+import { hintsToFit, hintsToRun } from './hints.ts'
 import { placed } from './placed.ts'
 import type { Terrain } from './terrain.ts'
 import { terrainOf } from './terrain.ts'
@@ -38,7 +38,7 @@ export const placeGroup: PlaceGroup = (demand, unordered, known) => {
   const missing = nearest?.kind === 'Refused' ? nearest.refusals() : []
   const refusals = relevant(nodes, [...excluded, ...(filesWouldHelp ? absent : []), ...missing])
   const short = refusals.some((r) => r.reason === 'InsufficientMemory')
-  const hints = short ? hintsToFit(demand, nodes, search) : []
+  const hints = short ? hintsToFit(demand, nodes, search) : hintsToRun(demand, nodes, search, refusals)
   const told = attempts.filter((a) => a.degree <= TOLD_DEGREES || a === nearest || a.kind === 'Fits')
   const alternatives = alternativesOf(told, wish.strategies, undefined)
   return unplaceable(nodes, refusals, alternatives, hints, wholeReplicas(trials))

@@ -345,3 +345,37 @@ describe('whatever is asked for', () => {
     expect([low?.schedulable, high?.schedulable]).toEqual([false, true])
   })
 })
+
+describe('what was asked for stands in the way', () => {
+  const small = { ...atBits(llama3b, 4), architecture: 'gemma2' }
+  test('an engine that has no such cut: another cut and another engine are tried and named', () => {
+    const item = plan(minis, small, { parallelism: { strategy: 'Pipeline' } })
+    expect(item.schedulable).toBe(false)
+    expect(item.hints).toEqual([
+      expect.stringMatching(/^parallelism\.strategy: Auto, without degree and split, fits one node \(/),
+      expect.stringMatching(/^engine llamacpp \(with the model as GGUF\) fits as Pipeline of 2 \(/),
+    ])
+  })
+  test('a backend that no link carries', () => {
+    const item = plan(minis, atBits(qwen7b, 4), { parallelism: { strategy: 'Tensor', transport: 'Jaccl' } })
+    expect(item.hints).toContainEqual(expect.stringMatching(/^parallelism\.transport: Auto fits as Tensor of 2 \(/))
+  })
+  test('a degree that divides nothing, and more nodes than there are', () => {
+    for (const degree of [3, 5]) {
+      const three = cabled(['a', 'b', 'c'], bridge)
+      const item = plan(three, atBits(qwen7b, 4), { parallelism: { strategy: 'Tensor', degree } })
+      expect(item.hints).toEqual([expect.stringMatching(/^parallelism\.strategy: Auto, .* fits /)])
+    }
+  })
+  test('nothing is named where nothing of it helps', () => {
+    const cordoned = minis.map((node) => ({ ...node, spec: { ...node.spec, unschedulable: true } }))
+    expect(plan(cordoned, small, { parallelism: { strategy: 'Pipeline' } }).hints).toEqual([])
+  })
+  test('spread Require says why a node is out, where a cordon needs no words', () => {
+    const item = plan(minis, atBits(llama3b, 4), { replicas: 3, spread: 'Require' })
+    expect(item.message).toBe(
+      '2 replicas fit, the next does not: 0/2 nodes are available: 2 node(s) were unschedulable ' +
+        '(holds another replica of this deployment (spread: Require))',
+    )
+  })
+})
