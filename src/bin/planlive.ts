@@ -34,7 +34,7 @@ export async function planLive(
       causes,
     })
   const given = <T>(kind: string) => manifests.filter((m: Manifest) => m.kind === kind) as unknown as readonly T[]
-  const models = given<Model>('Model')
+  const models = given<Model>('Model').map((model) => asApplied(model, snapshot))
   const names = new Set(models.map((model) => model.metadata.name))
   // What is in the file stands for what is stored under the same name.
   const known = [...models, ...snapshot.list('Model').filter((model) => !names.has(model.metadata.name))]
@@ -48,6 +48,13 @@ export async function planLive(
     shards: snapshot.list('Shard'),
     headroomBytes,
   })
+}
+
+/** An apply leaves the status of a standing Model as it is: what was read of the same source, and what groups did. */
+function asApplied(model: Model, snapshot: Snapshot): Model {
+  const standing = snapshot.get('Model', '', model.metadata.name)
+  if (standing?.status === undefined || standing.spec.source !== model.spec.source) return model
+  return { ...model, status: standing.status }
 }
 
 /** A person waits for the answer. */

@@ -131,7 +131,12 @@ describe('one Mac', () => {
       /predicted \d+\.\d tokens\/s\n +observed \d+\.\d tokens\/s over link none, 1 answer \(predicted for them: /
     const described = async () => seen.test((await dev.mctl('describe', 'md', 'second')).stdout)
     await until(described, 10_000, 'an observed speed is told')
-    const planned = await dev.mctlWith(deployment('third', 'large'), 'plan', '--independent', '-f', '-')
+    const planned = await dev.mctlWith(
+      documents(model('large', 6 * GIB), deployment('second', 'large')),
+      'plan',
+      '-f',
+      '-',
+    )
     expect(planned.stdout).toContain('corrected by 1 observation of Single over none')
 
     const conversation = await dev.mctlWith('Hello\nand again\n', 'chat', 'second', '--max-tokens', '4')
