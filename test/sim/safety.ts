@@ -102,13 +102,16 @@ class History {
     return epoch < known ? [`EpochBackwards: ${object.metadata.name} from ${known} to ${epoch}`] : []
   }
 
-  #ofRank({ type, object }: Change): readonly string[] {
-    if (type !== 'ADDED' || object.kind !== 'Shard') return []
+  /** A rank is one Shard from its rendezvous on; a successor that was given up before may be prepared anew. */
+  #ofRank({ object }: Change): readonly string[] {
+    if (object.kind !== 'Shard' || (object as Shard).spec.rendezvous === null) return []
     const owner = object.metadata.ownerReferences?.[0]?.uid ?? ''
     const rank = `${owner} ${object.metadata.name}`
     const known = this.#ranks.get(rank)
     this.#ranks.set(rank, object.metadata.uid)
-    return known === undefined ? [] : [`EpochReused: ${object.metadata.name} was made twice`]
+    return known === undefined || known === object.metadata.uid
+      ? []
+      : [`EpochReused: ${object.metadata.name} met its ranks twice`]
   }
 }
 
