@@ -77,20 +77,22 @@ async function play(stage: DemoStage, client: ReturnType<typeof connect>): Promi
   await stage.mctl('get', 'md,shards')
   await stage.mctl('delete', 'md/smollm2-data')
 
-  const isFollowed = await followRepository(stage, client)
-  if (!isFollowed) await stage.mctl('apply', '-f', manifest('tensor.yaml'))
-  await stage.follow(client, 'smollm2-tensor')
-  await ask(stage, 'smollm2-tensor')
-  if (isFollowed) await stage.mctl('sync', 'history', 'fleet')
-  if (isFollowed) await stage.mctl('delete', 'sync/fleet')
+  await followRepository(stage, client)
   await stage.mctl('delete', 'md/smollm2-tensor')
   await stage.mctl('get', 'nodes')
 }
 
-/** The last deployment comes by a commit: the cluster follows a repository. False where there is no git. */
-async function followRepository(stage: DemoStage, client: ReturnType<typeof connect>): Promise<boolean> {
+/** The last deployment comes by a commit: the cluster follows a repository. By hand where there is no git. */
+async function followRepository(stage: DemoStage, client: ReturnType<typeof connect>): Promise<void> {
   const fleet = openFleet()
-  if (fleet === undefined) return false
+  const answers = async () => {
+    await stage.follow(client, 'smollm2-tensor')
+    await ask(stage, 'smollm2-tensor')
+  }
+  if (fleet === undefined) {
+    await stage.mctl('apply', '-f', manifest('tensor.yaml'))
+    return answers()
+  }
   try {
     stage.title(
       'A repository that the cluster follows',
@@ -101,7 +103,9 @@ async function followRepository(stage: DemoStage, client: ReturnType<typeof conn
     fleet.commit(manifest('tensor.yaml'), 'Serve SmolLM2 on two tensor ranks')
     await stage.arrives(client, 'smollm2-tensor')
     await stage.mctl('get', 'syncs,md')
-    return true
+    await answers()
+    await stage.mctl('sync', 'history', 'fleet')
+    await stage.mctl('delete', 'sync/fleet')
   } finally {
     fleet.close()
   }
