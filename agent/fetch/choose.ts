@@ -1,6 +1,6 @@
 /**
  * From where a file comes: from a peer that has it, from the hub, or from a peer that is getting it from there. Pure.
- * docs/decisions/0005-files-from-peers.md says why.
+ * docs/decisions/0004-files-from-peers.md says why.
  */
 import type { ModelFile } from '../../src/api/model.ts'
 import type { Peer } from '../../src/api/peers.ts'
