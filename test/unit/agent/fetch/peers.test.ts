@@ -124,10 +124,16 @@ async function untilPart(node: TestNode, bytes: number): Promise<void> {
   while ((await size()) < bytes) await sleep(systemClock, 5)
 }
 /** A door that says and sends what it likes. */
-async function aLiar(name: string, send: (sha256: string) => Buffer, state: Offer['state'] = 'Here'): Promise<void> {
+async function aLiar(
+  name: string,
+  send: (sha256: string) => Buffer,
+  stateAt: (look: number) => Offer['state'] = () => 'Here',
+): Promise<void> {
+  let looks = 0
   const server = createServer((request, response) => {
     const sha256 = /^\/v1\/files\/(.*)$/.exec(request.url ?? '')?.[1]
     if (sha256 !== undefined) return void response.end(send(sha256))
+    const state = stateAt((looks += 1))
     const list = hub.list().map((file) => [file.sha256, state])
     response.end(JSON.stringify({ files: Object.fromEntries(list) as object }))
   })
@@ -210,7 +216,12 @@ describe('nodes that need the same model', () => {
   })
 
   test('a fetch that is given up while it claims a file claims it no more', async () => {
-    await aLiar('z', () => Buffer.alloc(0), 'Claiming')
+    // It gets the file from elsewhere at first, and then wants it from the hub, too: this node waits for it to give way.
+    await aLiar(
+      'z',
+      () => Buffer.alloc(0),
+      (look) => (look === 1 ? 'Peer' : 'Claiming'),
+    )
     const node = await aNode('a', systemClock)
     void node.fetch()
     while (node.fetcher.claims.in(node.dir).length === 0) await sleep(systemClock, 5)
