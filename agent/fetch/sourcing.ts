@@ -68,6 +68,7 @@ export class Sourcing {
     const { rates, view } = this.#deps
     for (let looks = 1; peers; looks += 1) {
       const offers = await view.look(this.#signal)
+      this.#signal.throwIfAborted()
       const choice = looks > MAX_LOOKS ? undefined : chooseNext(files, offers, rates)
       if (choice === undefined) break
       if (choice.kind === 'Peer') return choice
@@ -100,7 +101,10 @@ export class Sourcing {
   async #mayAskHub(own: string, sha256: string): Promise<boolean> {
     const { doors, view } = this.#deps
     for (let looks = 1; looks <= MAX_LOOKS; looks += 1) {
-      const verdict = mayAskHub(own, this.#worthIt(await view.look(this.#signal), sha256))
+      const offers = await view.look(this.#signal)
+      // A look that was broken off sees nobody: that is no leave to ask.
+      this.#signal.throwIfAborted()
+      const verdict = mayAskHub(own, this.#worthIt(offers, sha256))
       if (verdict !== 'Unclear') return verdict === 'Yes'
       await sleep(doors.clock, LOOK_AGAIN_MS, this.#signal)
       this.#signal.throwIfAborted()
