@@ -8,6 +8,8 @@ export interface CatalogEntry {
   readonly name: string
   readonly summary: string
   readonly load: () => Promise<Define>
+  /** For shells, not for people: no help lists it. */
+  readonly hidden?: true
 }
 
 const entry = (name: string, summary: string, load: () => Promise<Define>): CatalogEntry => ({ name, summary, load })
@@ -109,6 +111,19 @@ export const catalog: readonly CatalogEntry[] = [
     async () => (await import('./trust/apikey.ts')).defineApiKey,
   ),
   entry('node', 'Let a node join anew.', async () => (await import('./trust/node.ts')).defineNode),
+  entry(
+    'completion',
+    'What a shell needs to complete commands and names.',
+    async () => (await import('./learn/completion.ts')).defineCompletion,
+  ),
+  {
+    ...entry(
+      'complete-words',
+      'What may come next; the completion scripts ask it.',
+      async () => (await import('./learn/completewords.ts')).defineCompleteWords,
+    ),
+    hidden: true,
+  },
   entry(
     'version',
     'Versions of this program and of the server.',

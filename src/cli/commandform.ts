@@ -19,8 +19,8 @@ export const examples = (...lines: readonly string[]) =>
   `\n${lines.length === 1 ? 'Example' : 'Examples'}:\n${lines.map((line) => `  ${line}`).join('\n')}`
 
 /** A command below another one, as `mctl config view`; takes exitOverride and output from above. */
-export function subcommand(parent: Command, usage: string, summary: string): Command {
-  const command = parent.command(usage).description(summary).helpCommand(false)
+export function subcommand(parent: Command, usage: string, summary: string, hidden = false): Command {
+  const command = parent.command(usage, { hidden }).description(summary).helpCommand(false)
   return command.showHelpAfterError(seeHelp(pathOf(command)))
 }
 

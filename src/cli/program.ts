@@ -57,8 +57,8 @@ function makeProgram(cli: Cli): Command {
 
 /** All by name, so that help lists them and a misspelt one is answered with the nearest; whole only the one called. */
 async function addCommands(program: Command, called: string | undefined, cli: Cli, done: Done): Promise<void> {
-  for (const { name, summary, load } of catalog) {
-    const command = subcommand(program, name, summary)
+  for (const { name, summary, load, hidden = false } of catalog) {
+    const command = subcommand(program, name, summary, hidden)
     if (name !== called) continue
     ;(await load())(command, cli, done)
     followContext(command, cli)

@@ -7,6 +7,7 @@ import type { ShardGroup } from '../../api/shardgroup.ts'
 import { formatBytes, parseBytes } from '../../lib/quantity.ts'
 import { claims } from '../../planner/ledger.ts'
 import type { Client } from '../../rpc/messages.ts'
+import { whatIsWrong } from './nodehealth.ts'
 import type { Block } from './text.ts'
 import { fields, listing, section } from './text.ts'
 import { formatTable } from '../printers/table.ts'
@@ -15,8 +16,10 @@ export async function describeNode(client: Client, object: MctlObject): Promise<
   const node = object as Node
   const { status } = node
   const [groups, shards] = await Promise.all([client.list({ kind: 'ShardGroup' }), client.list({ kind: 'Shard' })])
+  const wrong = whatIsWrong(node)
   return [
     machineOf(node),
+    wrong.length === 0 ? fields([['Health', 'nothing is wrong']]) : listing('What is wrong', wrong),
     memoryOf(node),
     boundBy(node, groups.items as readonly ShardGroup[], shards.items as readonly Shard[]),
     section(
@@ -36,11 +39,23 @@ export async function describeNode(client: Client, object: MctlObject): Promise<
     ),
     section(
       'Links',
-      ['PEER', 'TYPE', 'TRANSPORT', 'ADDRESS'],
-      (status?.links ?? []).map((l) => [l.peer, l.type, l.transport, l.peerAddress ?? '<none>']),
+      ['PEER', 'TYPE', 'TRANSPORT', 'ADDRESS', 'BANDWIDTH', 'ALL-REDUCE', 'HOP'],
+      (status?.links ?? []).map((l) => [
+        l.peer,
+        l.type,
+        l.transport,
+        l.peerAddress ?? '<none>',
+        measured(l.bandwidthGBps, 'GB/s'),
+        measured(l.allReduceMicros, 'µs'),
+        measured(l.hopMicros, 'µs'),
+      ]),
     ),
   ]
 }
+
+/** A link that nobody has measured is planned with what its type is known for. */
+const measured = (value: number | undefined, unit: string): string =>
+  value === undefined ? 'not measured' : `${value} ${unit}`
 
 function machineOf({ spec, status }: Node): Block {
   const facts = status?.nodeInfo

@@ -2,12 +2,15 @@
 import type { Shard } from '../../api/shard.ts'
 import type { Client } from '../../rpc/messages.ts'
 import { kinds } from '../../api/kinds.ts'
+import { DEFAULT_NAMESPACE } from '../../api/meta.ts'
 import { isOpError } from '../../lib/errors.ts'
 import type { Define } from '../commandform.ts'
 import { examples, namespaceOption, serverOption } from '../commandform.ts'
 import type { Cli } from '../context.ts'
 import { CliError, withClient } from '../context.ts'
 import { Failures } from '../errors.ts'
+import { positiveInteger } from '../flags.ts'
+import { selectionOf } from '../get/flags.ts'
 import type { Target } from '../targets.ts'
 import { refOf, targetsOf } from '../targets.ts'
 
@@ -18,37 +21,53 @@ export interface LogsFlags {
   readonly tail?: string
   readonly previous?: boolean
   readonly prefix?: boolean
+  readonly allShards?: boolean
+  readonly selector?: string
+  readonly maxLogRequests?: string
+  readonly limitBytes?: string
+  readonly ignoreErrors?: boolean
 }
 
 export const defineLogs: Define = (command, cli, done) => {
   command
     .argument('[words...]')
-    .usage('(SHARD | TYPE/NAME) [options]')
+    .usage('(SHARD | TYPE/NAME | -l LABELS) [options]')
     .addOption(serverOption())
     .addOption(namespaceOption())
     .option('-f, --follow', 'go on with each new line')
     .option('--tail <lines>', 'only so many lines from the end')
     .option('-p, --previous', 'of the run before this one')
-    .option('--prefix', 'begin each line with its shard')
+    .option('--prefix', 'begin each line with its shard; always so for several')
+    .option('--all-shards', 'of every rank of a group or deployment (always so)')
+    .option('-l, --selector <labels>', 'of the shards with these labels, the last 10 lines of each')
+    .option('--max-log-requests <n>', 'with -f: so many logs at once', '5')
+    .option('--limit-bytes <n>', 'no more than so many bytes of each log')
+    .option('--ignore-errors', 'a log that cannot be read is told, and no error')
     .addHelpText('after', examples('mctl logs smollm2-pipeline-0-e1-0 --tail 20', 'mctl logs md/smollm2-pipeline -f'))
     .action(async (words: string[], flags: LogsFlags) => done(await logs(cli, words, flags)))
 }
 
 export async function logs(cli: Cli, words: readonly string[], flags: LogsFlags): Promise<number> {
-  const tail = tailOf(flags.tail)
-  const target = targetOf(words)
+  const tail = tailOf(flags.tail ?? (flags.selector === undefined ? undefined : '10'))
+  const limitBytes = flags.limitBytes === undefined ? undefined : positiveInteger('--limit-bytes', flags.limitBytes)
+  const atOnce = positiveInteger('--max-log-requests', flags.maxLogRequests ?? '5')
+  const target = flags.selector === undefined ? targetOf(words) : selectorTarget(words)
   return withClient(cli, flags.server, async (client) => {
-    const shards = await shardsOf(client, target, flags)
+    const shards = target === undefined ? await labelled(client, flags) : await shardsOf(client, target, flags)
+    if (flags.follow && shards.length > atOnce)
+      throw new CliError(
+        `you are attempting to follow ${shards.length} log streams, but maximum allowed concurrency is ${atOnce}, use --max-log-requests to increase the limit`,
+      )
     const prefix = flags.prefix === true || shards.length > 1
     const failures = new Failures(cli)
     const copyOne = (shard: ShardRef) => {
       const during = shards.length > 1 ? `log of ${shard.name}` : undefined
-      return failures.attempt(() => copy(cli, client, shard, { prefix, tail, flags }), during)
+      return failures.attempt(() => copy(cli, client, shard, { prefix, tail, limitBytes, flags }), during)
     }
     // A log that goes on is read beside the others; logs that end come one after the other, so that they can be read.
     if (flags.follow) await Promise.all(shards.map(copyOne))
     else for (const shard of shards) await copyOne(shard)
-    return failures.exitCode
+    return flags.ignoreErrors ? 0 : failures.exitCode
   })
 }
 
@@ -72,6 +91,17 @@ function targetOf(words: readonly string[]): Target {
     )
   if (others.length > 0) throw new CliError('only one SHARD or TYPE/NAME is allowed')
   return target
+}
+
+function selectorTarget(words: readonly string[]): undefined {
+  if (words.length > 0) throw new CliError('only a selector (-l) or a SHARD or TYPE/NAME is allowed')
+  return undefined
+}
+
+async function labelled(client: Client, flags: LogsFlags): Promise<readonly ShardRef[]> {
+  const { items } = await client.list(selectionOf('Shard', flags))
+  if (items.length === 0) throw new CliError(`No resources found in ${flags.namespace ?? DEFAULT_NAMESPACE} namespace.`)
+  return items.map(({ metadata }) => ({ namespace: metadata.namespace ?? DEFAULT_NAMESPACE, name: metadata.name }))
 }
 
 interface ShardRef {
@@ -103,6 +133,7 @@ async function shardsOf(client: Client, target: Target, flags: LogsFlags): Promi
 interface CopyOptions {
   readonly prefix: boolean
   readonly tail: number | undefined
+  readonly limitBytes: number | undefined
   readonly flags: LogsFlags
 }
 
@@ -116,10 +147,13 @@ async function copy(cli: Cli, client: Client, shard: ShardRef, options: CopyOpti
     ...(options.tail === undefined ? {} : { tail: options.tail }),
   }
   const mark = options.prefix ? `[${shard.name}] ` : ''
+  let left = options.limitBytes
   try {
     for await (const chunk of client.logs(request, { signal: cli.signal })) {
-      const text = chunk.text.endsWith('\n') ? chunk.text : `${chunk.text}\n`
+      const whole = chunk.text.endsWith('\n') ? chunk.text : `${chunk.text}\n`
+      const text = left === undefined ? whole : Buffer.from(whole).subarray(0, left).toString()
       cli.terminal.out(mark === '' ? text : text.replace(/^(?=.)/gm, mark))
+      if (left !== undefined && (left -= Buffer.byteLength(whole)) <= 0) break
     }
   } catch (error) {
     // Ctrl-C is how `-f` ends.
