@@ -5,13 +5,15 @@
  * missing byte that looks like an end; so the gateway can tell it from a whole answer.
  */
 import { Agent, request } from 'node:http'
-import type { ClientRequest, IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { ClientRequest, IncomingMessage, OutgoingHttpHeaders, Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { GATEWAYS } from '../../src/api/trust.ts'
 import { doorServer } from '../doorserver.ts'
 import type { Companion } from './companion.ts'
 
 export const SHARD_HEADER = 'mctl-shard'
+/** Tells the gateway that the engine has not seen the request: another replica may take it. */
+const UNSERVED: OutgoingHttpHeaders = { 'mctl-unserved': '1' }
 
 export interface DoorOptions {
   readonly address: string
@@ -102,7 +104,7 @@ export class Door {
 
   #onRequest(incoming: IncomingMessage, reply: ServerResponse): void {
     const refusal = refusalOf(incoming.headers[SHARD_HEADER], this.#options.shardUid, this.#state)
-    if (refusal !== undefined) return refuse(reply, refusal)
+    if (refusal !== undefined) return refuse(reply, refusal, UNSERVED)
     this.#inFlight += 1
     this.#taken += 1
     reply.once('close', () => this.#onDone())
@@ -243,14 +245,22 @@ export function refusalOf(
   return undefined
 }
 
-function refuse(reply: ServerResponse, { status, code, message }: DoorRefusal): void {
-  answer(reply, status, { error: { message, type: 'mctl_error', code } })
+function refuse(
+  reply: ServerResponse,
+  { status, code, message }: DoorRefusal,
+  headers: OutgoingHttpHeaders = {},
+): void {
+  answer(reply, status, { error: { message, type: 'mctl_error', code } }, headers)
 }
 
-function answer(reply: ServerResponse, status: number, body: unknown): void {
+function answer(reply: ServerResponse, status: number, body: unknown, headers: OutgoingHttpHeaders = {}): void {
   if (reply.destroyed) return
   const text = JSON.stringify(body)
-  reply.writeHead(status, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) })
+  reply.writeHead(status, {
+    'content-type': 'application/json',
+    'content-length': Buffer.byteLength(text),
+    ...headers,
+  })
   reply.end(text)
 }
 

@@ -72,11 +72,12 @@ export class Shardhost {
       state: () => this.#state(),
       onMessage: (message) => this.#onMessage(message),
     })
-    this.#health = this.#newHealth()
     this.#companion = companionOf(spec, clock)
     const admit = this.#companion?.admit
     if (spec.door !== null)
       this.#door = new Door({ ...spec.door, shardUid: spec.shardUid, ...(admit === undefined ? {} : { admit }) })
+    // After the door: an idle leader is asked for a canary beside it.
+    this.#health = this.#newHealth()
   }
 
   /** Resolves when the engine has ended, the end is on disk and told, and door and socket are closed. */

@@ -41,6 +41,7 @@ export class Balancer {
   readonly #turns = new Map<string, number>()
   readonly #suspectUntilMs = new Map<string, number>()
   readonly #queues = new Map<string, Waiter[]>()
+  readonly #tableWaiters = new Set<() => void>()
   #table: RoutingTable = new Map()
 
   constructor(options: BalancerOptions) {
@@ -57,6 +58,22 @@ export class Balancer {
     for (const uid of this.#suspectUntilMs.keys()) if (!uids.has(uid)) this.#suspectUntilMs.delete(uid)
     for (const uid of this.#turns.keys()) if (!uids.has(uid)) this.#turns.delete(uid)
     for (const model of this.#queues.keys()) this.#serveQueue(model)
+    for (const wake of [...this.#tableWaiters]) wake()
+  }
+
+  /** Resolves with the next table, after `timeoutMs` without one, or when the signal aborts. */
+  nextTable(timeoutMs: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = () => {
+        timer.cancel()
+        signal.removeEventListener('abort', wake)
+        this.#tableWaiters.delete(wake)
+        resolve()
+      }
+      const timer = this.#options.clock.after(timeoutMs, wake)
+      this.#tableWaiters.add(wake)
+      signal.addEventListener('abort', wake, { once: true })
+    })
   }
 
   /** A place at a replica of `model` outside `excluded`, now or after waiting. Never throws. */

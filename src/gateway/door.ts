@@ -30,6 +30,10 @@ const paths = new Set(['/v1/chat/completions', '/v1/completions'])
 /** Says nothing that a key would protect. */
 const HEALTH = '/healthz'
 const RETRY_AFTER_SECONDS = 2
+/** A shard that stops for its successor says so before the table that names the successor is here: so long that one is waited for. */
+const HANDOVER_MS = 2_000
+/** Unserved: the door turned the request away. Failed: nothing came back. Over: it was answered, or it cannot be tried again. */
+type Try = 'Unserved' | 'Failed' | 'Over'
 /** A reason of our own spares the making of a DOMException, stack and all. */
 const CLIENT_GONE = 'the client went away'
 
@@ -105,10 +109,17 @@ export class Door {
     const onFirstByte = () =>
       this.#metrics.firstByteSeconds.observe({ model }, (this.#options.clock.monotonicMs() - startedMs) / 1000)
     const tried = new Set<string>()
+    let last: Try | undefined
     for (;;) {
       const lease = await this.#balancer.acquire(model, tried, gone.signal)
-      if (lease.kind !== 'Lease') return this.#refuse(response, model, lease, tried.size)
-      const again = await this.#try(
+      if (lease.kind !== 'Lease') {
+        const leftMs = startedMs + HANDOVER_MS - this.#options.clock.monotonicMs()
+        if (last !== 'Unserved' || lease.kind !== 'NoReplica' || leftMs <= 0)
+          return this.#refuse(response, model, lease, tried.size)
+        await this.#balancer.nextTable(leftMs, gone.signal)
+        continue
+      }
+      last = await this.#try(
         {
           request,
           response,
@@ -122,14 +133,14 @@ export class Door {
         lease,
         model,
       )
-      if (!again) return
+      if (last === 'Over') return
       tried.add(lease.replica.shardUid)
       this.#metrics.retries.inc({ model })
     }
   }
 
-  /** One try at the leased replica; true when nothing was sent and another may try. */
-  async #try(job: Parameters<typeof forward>[0], lease: Lease, model: string): Promise<boolean> {
+  /** One try at the leased replica. */
+  async #try(job: Parameters<typeof forward>[0], lease: Lease, model: string): Promise<Try> {
     const { log, onStaleTable, onPace } = this.#options
     const end = await forward(job)
     if (end.kind === 'NotStarted') {
@@ -154,7 +165,8 @@ export class Door {
     if (end.kind === 'Done' && end.pace !== undefined && lease.isAlone()) onPace(lease.replica, end.pace)
     lease.release()
     if (end.kind === 'Done') this.#metrics.requests.inc({ model, code: String(end.status) })
-    return end.kind === 'NotStarted'
+    if (end.kind !== 'NotStarted') return 'Over'
+    return end.unserved ? 'Unserved' : 'Failed'
   }
 
   #refuse(response: ServerResponse, model: string, why: NoLease, tried: number): void {

@@ -14,7 +14,13 @@ export type ForwardEnd =
   /** The whole answer was sent, whatever its status. */
   | { readonly kind: 'Done'; readonly status: number; readonly pace: Pace | undefined }
   /** Nothing was sent to the client yet: another replica may try. */
-  | { readonly kind: 'NotStarted'; readonly cause: string; readonly stale: boolean }
+  | {
+      readonly kind: 'NotStarted'
+      readonly cause: string
+      readonly stale: boolean
+      /** The door said so itself: its shard is another one, is not ready, or stops. */
+      readonly unserved: boolean
+    }
   /** The answer broke off after its first byte. */
   | { readonly kind: 'BrokenOff'; readonly cause: string }
   | { readonly kind: 'ClientGone' }
@@ -125,7 +131,7 @@ class ReplyHandler implements Dispatcher.DispatchHandler {
 
   onResponseEnd(): void {
     if (this.#refused !== undefined)
-      return this.#finish({ kind: 'NotStarted', cause: this.#refused, stale: this.#stale })
+      return this.#finish({ kind: 'NotStarted', cause: this.#refused, stale: this.#stale, unserved: true })
     // An engine that dies closes its stream just as one that is finished: only [DONE] tells them apart.
     if (this.#isStream && this.#meter?.saidDone === false)
       return this.#finish(this.#failure('the engine ended the stream before its end'))
@@ -140,7 +146,9 @@ class ReplyHandler implements Dispatcher.DispatchHandler {
   }
 
   #failure(cause: string): ForwardEnd {
-    return this.#job.response.headersSent ? { kind: 'BrokenOff', cause } : { kind: 'NotStarted', cause, stale: false }
+    return this.#job.response.headersSent
+      ? { kind: 'BrokenOff', cause }
+      : { kind: 'NotStarted', cause, stale: false, unserved: false }
   }
 
   #finish(end: ForwardEnd): void {

@@ -47,7 +47,7 @@ function askAllTheTime() {
   let answers = 0
   const asking = (async () => {
     while (!over.signal.aborted) {
-      const response = await fetch(`${dev.gateway}/v1/chat/completions`, { method: 'POST', headers, body })
+      const response = await fetch(`http://${dev.gateway}/v1/chat/completions`, { method: 'POST', headers, body })
       const text = await response.text()
       if (response.status === 200) answers += 1
       else bad.push(`${response.status}: ${text}`)
