@@ -17,6 +17,8 @@ import { connect } from '../rpc/grpcclient.ts'
 import type { Client } from '../rpc/messages.ts'
 import type { Child, UpMessage } from './child.ts'
 import { startChild } from './child.ts'
+import { stopGateway } from './gatewaychild.ts'
+import { gatewayRecordFile, readGatewayRecord } from './gatewayrecord.ts'
 import { ONE_MACHINE, requireLoopback } from './loopback.ts'
 import type { Signals } from './signals.ts'
 
@@ -73,7 +75,7 @@ class Dev {
     this.#server = this.#child('server', [
       'server',
       '--data-dir',
-      join(this.#dir, 'server'),
+      this.#serverDir,
       '--listen',
       listen,
       '--gateway',
@@ -159,8 +161,15 @@ class Dev {
     await Promise.all(this.#agents.map((agent) => agent.waitOrKill(AGENT_STOP_MS)))
     this.#server?.tell('Stop')
     await this.#server?.waitOrKill(SERVER_STOP_MS)
+    // A server that was killed outright has left its gateway to its next life, which does not come here.
+    const gateway = readGatewayRecord(gatewayRecordFile(this.#serverDir))
+    if (gateway !== undefined) await stopGateway(gateway)
     if (this.#flags.dataDir === undefined) rmSync(this.#dir, { recursive: true, force: true })
     this.#say('stopped')
+  }
+
+  get #serverDir(): string {
+    return join(this.#dir, 'server')
   }
 
   #child(name: string, args: readonly string[]): Child {

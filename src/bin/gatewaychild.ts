@@ -11,7 +11,7 @@ import type { Logger } from '../lib/log.ts'
 import { nodeArgv } from '../lib/nodeargv.ts'
 import { isAlive, signalProcess } from '../lib/process.ts'
 import type { GatewayRecord } from './gatewayrecord.ts'
-import { readGatewayRecord, removeGatewayRecord } from './gatewayrecord.ts'
+import { gatewayRecordFile, readGatewayRecord, removeGatewayRecord } from './gatewayrecord.ts'
 
 export interface GatewayChildOptions {
   readonly dataDir: string
@@ -29,7 +29,7 @@ const POLL_MS = 25
 const LOOK_MS = 1_000
 
 export async function startOrAdoptGateway(options: GatewayChildOptions): Promise<GatewayRecord> {
-  const file = recordFile(options.dataDir)
+  const file = gatewayRecordFile(options.dataDir)
   const old = readGatewayRecord(file)
   if (old !== undefined && isAlive(old.pid, old.startTime)) {
     if (old.clusterUid === options.clusterUid && sameAddress(old.address, options.listen)) {
@@ -64,8 +64,6 @@ export async function keepGateway(
     }
   })
 }
-
-const recordFile = (dataDir: string) => join(dataDir, 'gateway.json')
 
 /** Port 0 asks for any port: the one that it has is as good as another. */
 const sameAddress = (bound: string, asked: string) =>

@@ -1,5 +1,9 @@
 /** Where a gateway writes who and where it is, so that a restarted server finds and adopts its own. */
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+/** In the server's data folder. */
+export const gatewayRecordFile = (dataDir: string): string => join(dataDir, 'gateway.json')
 
 export interface GatewayRecord {
   readonly pid: number
