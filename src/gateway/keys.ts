@@ -2,16 +2,12 @@
 import { hashOfSecret } from '../api/trust.ts'
 import type { ApiKey } from '../api/trust.ts'
 import type { Clock } from '../lib/clock.ts'
+import { TokenBucket } from '../lib/tokenbucket.ts'
 import type { ApiError } from './errors.ts'
-
-const MINUTE_MS = 60_000
 
 interface Known {
   readonly name: string
-  readonly perMinute: number | undefined
-  /** Requests that may come now; fills with time. */
-  left: number
-  atMs: number
+  readonly limit: { readonly perMinute: number; readonly bucket: TokenBucket } | undefined
 }
 
 export class ApiKeys {
@@ -25,15 +21,20 @@ export class ApiKeys {
   /** A key that stays keeps its count. */
   set(keys: readonly ApiKey[]): void {
     const old = this.#byHash
-    const atMs = this.#clock.monotonicMs()
     this.#byHash = new Map(
       keys.map(({ metadata, spec }) => {
         const perMinute = spec.requestsPerMinute
         const standing = old.get(spec.secretHash)
-        const known = standing?.perMinute === perMinute ? standing : undefined
-        return [spec.secretHash, known ?? { name: metadata.name, perMinute, left: perMinute ?? 0, atMs }]
+        const known = standing?.limit?.perMinute === perMinute ? standing : undefined
+        return [spec.secretHash, known ?? { name: metadata.name, limit: this.#limit(perMinute) }]
       }),
     )
+  }
+
+  #limit(perMinute: number | undefined): Known['limit'] {
+    return perMinute === undefined
+      ? undefined
+      : { perMinute, bucket: new TokenBucket(this.#clock, perMinute, perMinute / 60) }
   }
 
   /** Why a request with this Authorization header is not served; undefined: it is. Counts it. */
@@ -44,22 +45,10 @@ export class ApiKeys {
     // A hash of 244 random bits is looked up, not compared: its timing tells nothing of any key.
     const known = this.#byHash.get(hashOfSecret(secret))
     if (known === undefined) return denied('the API key is not known here: it was mistyped, or revoked')
-    return this.#counted(known)
-  }
-
-  #counted(known: Known): ApiError | undefined {
-    const { perMinute } = known
-    if (perMinute === undefined) return undefined
-    const nowMs = this.#clock.monotonicMs()
-    known.left = Math.min(perMinute, known.left + ((nowMs - known.atMs) / MINUTE_MS) * perMinute)
-    known.atMs = nowMs
-    if (known.left >= 1) {
-      known.left -= 1
-      return undefined
-    }
-    const retryAfterSeconds = Math.ceil(((1 - known.left) / perMinute) * 60)
-    const message = `API key "${known.name}" may send ${perMinute} requests in a minute`
-    return { status: 429, code: 'rate_limit_exceeded', message, retryAfterSeconds }
+    const waitSeconds = known.limit?.bucket.take() ?? 0
+    if (waitSeconds === 0) return undefined
+    const message = `API key "${known.name}" may send ${known.limit?.perMinute} requests in a minute`
+    return { status: 429, code: 'rate_limit_exceeded', message, retryAfterSeconds: Math.ceil(waitSeconds) }
   }
 }
 

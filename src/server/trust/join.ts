@@ -11,6 +11,7 @@ import type { JoinToken } from '../../api/trust.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { OpError, isOpError } from '../../lib/errors.ts'
 import type { Logger } from '../../lib/log.ts'
+import { TokenBucket } from '../../lib/tokenbucket.ts'
 import type { CertificateReply, Handlers, Identity, JoinRequest } from '../../rpc/messages.ts'
 import { createObject, involvedObjectOf, patchObject, recordEvent } from '../../store/objects.ts'
 import type { Store, Tx } from '../../store/store.ts'
@@ -29,11 +30,11 @@ const BURST = 20
 const PER_SECOND = 5
 
 export function trustCalls(doors: TrustDoors): Pick<Handlers, 'join' | 'sign'> {
-  const limit = new Bucket(doors.clock)
+  const limit = new TokenBucket(doors.clock, BURST, PER_SECOND)
   return {
     async join(request, { identity }) {
       const authority = authorityOf(doors)
-      if (identity.anonymous === true) limit.take()
+      if (identity.anonymous === true && limit.take() > 0) throw tooMany()
       const facts = { user: identity.user, verb: 'join', kind: 'Node', name: request.node }
       try {
         const node = await admitted(doors, request, identity)
@@ -65,6 +66,9 @@ export function trustCalls(doors: TrustDoors): Pick<Handlers, 'join' | 'sign'> {
     },
   }
 }
+
+const tooMany = (): OpError =>
+  new OpError('TooManyRequests', 'too many attempts to join: come again in a second', { retryAfterSeconds: 1 })
 
 function authorityOf({ authority }: TrustDoors): TrustAuthority {
   if (authority !== undefined) return authority
@@ -159,27 +163,4 @@ function taken(tx: Tx, node: Node, identity: Identity): Node {
     )
   const annotation = { metadata: { annotations: { [JOINED_ANNOTATION]: timestamp(tx.nowMs) } } }
   return patchObject(tx, { kind: 'Node', namespace: '', name }, 'merge', annotation).object as Node
-}
-
-/** Tokens that fill with time; who finds none is told when to come again. */
-class Bucket {
-  readonly #clock: Clock
-  #left = BURST
-  #atMs: number
-
-  constructor(clock: Clock) {
-    this.#clock = clock
-    this.#atMs = clock.monotonicMs()
-  }
-
-  take(): void {
-    const nowMs = this.#clock.monotonicMs()
-    this.#left = Math.min(BURST, this.#left + ((nowMs - this.#atMs) / 1000) * PER_SECOND)
-    this.#atMs = nowMs
-    if (this.#left < 1)
-      throw new OpError('TooManyRequests', 'too many attempts to join: come again in a second', {
-        retryAfterSeconds: 1,
-      })
-    this.#left -= 1
-  }
 }
