@@ -3,7 +3,7 @@
  * first one; the certificate itself gets the next when two thirds of its life are over. Without any of it the agent
  * speaks to a server on its own machine only.
  */
-import { readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseJoinSecret } from '../src/api/trust.ts'
 import type { BackoffPolicy } from '../src/lib/backoff.ts'
@@ -12,6 +12,7 @@ import type { Clock, Random } from '../src/lib/clock.ts'
 import { sleep } from '../src/lib/clock.ts'
 import { isOpError, messageOf } from '../src/lib/errors.ts'
 import type { Logger } from '../src/lib/log.ts'
+import { replacePrivateFile } from '../src/lib/replacefile.ts'
 import { fingerprintOf, makeKey, makeRequest, readCertificate } from '../src/lib/x509.ts'
 import { connect } from '../src/rpc/grpcclient.ts'
 import { firstContact } from '../src/rpc/pin.ts'
@@ -162,7 +163,4 @@ function read(file: string): Kept | undefined {
   }
 }
 
-function write(file: string, kept: Kept): void {
-  writeFileSync(`${file}.new`, JSON.stringify(kept), { mode: 0o600, flush: true })
-  renameSync(`${file}.new`, file)
-}
+const write = (file: string, kept: Kept): void => replacePrivateFile(file, JSON.stringify(kept))

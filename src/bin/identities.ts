@@ -2,7 +2,7 @@
  * The cluster's identities, wired: an address that others reach brings the authority into being, and once it is there
  * every call is known by its certificate. Leaves the admin's context and the gateway's credentials in the data folder.
  */
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { stringify } from 'yaml'
@@ -13,6 +13,7 @@ import type { Context } from '../cli/config/file.ts'
 import { CONFIG_VERSION } from '../cli/config/file.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Logger } from '../lib/log.ts'
+import { replacePrivateFile } from '../lib/replacefile.ts'
 import { makeKey, makeRequest } from '../lib/x509.ts'
 import type { IdentityOf } from '../rpc/identity.ts'
 import { identityOfHeaders } from '../rpc/identity.ts'
@@ -112,6 +113,5 @@ export const beside = (address: string): string => address.replace(/^(0\.0\.0\.0
 
 function writePrivate(file: string, text: string): void {
   mkdirSync(join(file, '..'), { recursive: true, mode: 0o700 })
-  writeFileSync(`${file}.new`, text, { mode: 0o600, flush: true })
-  renameSync(`${file}.new`, file)
+  replacePrivateFile(file, text)
 }

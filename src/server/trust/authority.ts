@@ -2,7 +2,7 @@
  * The cluster's own authority: made once, kept in the server's data directory, and the only thing that signs. Who owns
  * that folder owns the cluster. Files are 0600 in a folder of 0700; a certificate says which object it is for.
  */
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   GATEWAYS,
@@ -16,6 +16,7 @@ import {
   nodeDnsName,
 } from '../../api/trust.ts'
 import type { Clock } from '../../lib/clock.ts'
+import { replacePrivateFile } from '../../lib/replacefile.ts'
 import type { Authority, Issue } from '../../lib/x509.ts'
 import { issue, makeAuthority, makeKey, makeRequest } from '../../lib/x509.ts'
 import { SERVER_NAME } from '../../rpc/tls.ts'
@@ -77,8 +78,7 @@ async function make(folder: string, clusterUid: string, clock: Clock): Promise<A
   })
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   const file = join(folder, 'authority.pem')
-  writeFileSync(`${file}.new`, `${authority.keyPem}\n${authority.certificatePem}\n`, { mode: 0o600, flush: true })
-  renameSync(`${file}.new`, file)
+  replacePrivateFile(file, `${authority.keyPem}\n${authority.certificatePem}\n`)
   return authority
 }
 
