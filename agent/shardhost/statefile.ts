@@ -29,7 +29,6 @@ export const writeState = (dir: string, state: HostState): void => writeJson(sta
 export const writeExit = (dir: string, exit: ShardExit): void => writeJson(exitPath(dir), exit)
 export const readSpec = (path: string): HostSpec => JSON.parse(readFileSync(path, 'utf8')) as HostSpec
 export const readState = (dir: string): HostState | undefined => readJson(statePath(dir)) as HostState | undefined
-export const readExit = (dir: string): ShardExit | undefined => readJson(exitPath(dir)) as ShardExit | undefined
 
 /** Who may run this shard's host: the process that was first to say so. */
 export interface Claim {

@@ -54,7 +54,6 @@ export interface JoinToken {
 export const SERVER_USER = 'system:server'
 export const GATEWAY_USER = 'system:gateway'
 export const NODE_USER_PREFIX = 'system:node:'
-export const SYSTEM_PREFIX = 'system:'
 /** Organizations that certificates carry: a person named like a part of the system is not taken for it. */
 export const NODES = 'mctl:nodes'
 export const PEOPLE = 'mctl:people'

@@ -9,7 +9,8 @@ import type { Cli } from '../context.ts'
 import { CliError, withClient } from '../context.ts'
 import { Failures } from '../errors.ts'
 import { refOf, refsOfKind, targetsOf } from '../targets.ts'
-import type { DryRun, ObjectFlags } from './objects.ts'
+import type { DryRun } from '../flags.ts'
+import type { ObjectFlags } from './objects.ts'
 import { change, dryRunOf, say } from './objects.ts'
 
 export const defineCordon: Define = (command, cli, done) => {

@@ -18,7 +18,8 @@ import { CliError, withClient } from '../context.ts'
 import { parseDurationMs } from '../durations.ts'
 import { Failures } from '../errors.ts'
 import { cordon, nodeCommand, nodesOf } from './cordon.ts'
-import type { DryRun, ObjectFlags } from './objects.ts'
+import type { DryRun } from '../flags.ts'
+import type { ObjectFlags } from './objects.ts'
 import { dryRunOf, say } from './objects.ts'
 
 export interface DrainFlags extends ObjectFlags {

@@ -7,6 +7,8 @@ import type { Client, ObjectRef, WriteReply } from '../../rpc/messages.ts'
 import type { Cli } from '../context.ts'
 import { CliError } from '../context.ts'
 import { readManifests } from '../files.ts'
+import type { DryRun } from '../flags.ts'
+import { dryRunSuffix } from '../flags.ts'
 import { kindOf, refOf, refsOf } from '../targets.ts'
 
 export interface ObjectFlags {
@@ -36,22 +38,14 @@ export async function objectsOf(
   )
 }
 
-export type DryRun = 'none' | 'client' | 'server'
-
 export function dryRunOf({ dryRun = 'none' }: Pick<ObjectFlags, 'dryRun'>): DryRun {
   if (dryRun === 'none' || dryRun === 'client' || dryRun === 'server') return dryRun
   throw new CliError(`Invalid dry-run value (${dryRun}). Must be "none", "server", or "client".`)
 }
 
-const suffixes: Readonly<Record<DryRun, string>> = {
-  none: '',
-  client: ' (dry run)',
-  server: ' (server dry run)',
-}
-
 /** `modeldeployment.mctl.dev/x scaled` */
 export function say(cli: Cli, ref: ObjectRef, what: string, dryRun: DryRun = 'none'): void {
-  cli.terminal.out(`${qualifiedName(ref.kind, ref.name)} ${what}${suffixes[dryRun]}\n`)
+  cli.terminal.out(`${qualifiedName(ref.kind, ref.name)} ${what}${dryRunSuffix(dryRun)}\n`)
 }
 
 /** A merge patch of the object that was read; nothing is sent in a client's dry run. */

@@ -6,8 +6,7 @@ import { examples, serverOption, subcommand } from '../commandform.ts'
 import type { Cli } from '../context.ts'
 import { withClient } from '../context.ts'
 import { positiveInteger } from '../flags.ts'
-import { get } from '../get/get.ts'
-import { deleteObjects } from '../write/delete.ts'
+import { addRights } from './rights.ts'
 import { freshSecret } from './secret.ts'
 
 interface CreateFlags {
@@ -24,16 +23,12 @@ export const defineApiKey: Define = (command, cli, done) => {
     .addOption(serverOption())
     .option('--per-minute <n>', 'most requests in a minute (default: no limit)')
     .action(async (name: string, flags: CreateFlags) => done(await create(cli, name, flags)))
-  subcommand(command, 'list', 'List the keys; their secrets are kept nowhere.')
-    .addOption(serverOption())
-    .action(async (flags: { server?: string }) => done(await get(cli, ['apikeys'], flags)))
-  subcommand(command, 'revoke <name>', 'Make a key worthless, at once.')
-    .addOption(serverOption())
-    .action(async (name: string, flags: { server?: string }) =>
-      done(
-        await deleteObjects(cli, ['apikey', name], { ...flags, timeout: '0', cascade: 'background', dryRun: 'none' }),
-      ),
-    )
+  addRights(command, cli, done, {
+    kind: 'apikey',
+    list: 'List the keys; their secrets are kept nowhere.',
+    verb: 'revoke',
+    remove: 'Make a key worthless, at once.',
+  })
 }
 
 async function create(cli: Cli, name: string, { server, perMinute }: CreateFlags): Promise<number> {

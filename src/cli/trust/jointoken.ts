@@ -8,8 +8,7 @@ import { credentialsFor } from '../config/signin.ts'
 import type { Cli } from '../context.ts'
 import { CliError, serverAddress, withClient } from '../context.ts'
 import { parseDurationMs } from '../durations.ts'
-import { deleteObjects } from '../write/delete.ts'
-import { get } from '../get/get.ts'
+import { addRights } from './rights.ts'
 import { freshId, freshSecret } from './secret.ts'
 
 interface CreateFlags {
@@ -28,21 +27,12 @@ export const defineJoinToken: Define = (command, cli, done) => {
     .option('--node <name>', 'the only node name that it is for (default: any that is free)')
     .option('--ttl <duration>', 'how long it may be used', '1h')
     .action(async (flags: CreateFlags) => done(await create(cli, flags)))
-  subcommand(command, 'list', 'List the tokens; their secrets are kept nowhere.')
-    .addOption(serverOption())
-    .action(async (flags: { server?: string }) => done(await get(cli, ['jointokens'], flags)))
-  subcommand(command, 'delete <name>', 'Take a token back.')
-    .addOption(serverOption())
-    .action(async (name: string, flags: { server?: string }) =>
-      done(
-        await deleteObjects(cli, ['jointoken', name], {
-          ...flags,
-          timeout: '0',
-          cascade: 'background',
-          dryRun: 'none',
-        }),
-      ),
-    )
+  addRights(command, cli, done, {
+    kind: 'jointoken',
+    list: 'List the tokens; their secrets are kept nowhere.',
+    verb: 'delete',
+    remove: 'Take a token back.',
+  })
 }
 
 async function create(cli: Cli, { server, node, ttl }: CreateFlags): Promise<number> {

@@ -10,8 +10,7 @@ import { credentialsFor } from '../config/signin.ts'
 import type { Cli } from '../context.ts'
 import { CliError, serverAddress, withClient } from '../context.ts'
 import { resolve } from 'node:path'
-import { get } from '../get/get.ts'
-import { deleteObjects } from '../write/delete.ts'
+import { addRights } from './rights.ts'
 
 interface CreateFlags {
   readonly server?: string
@@ -29,14 +28,12 @@ export const defineUser: Define = (command, cli, done) => {
     .option('--role <role>', `${roles.join(', ')}`, 'viewer')
     .option('--out <file>', 'where to (default: NAME.yaml)')
     .action(async (name: string, flags: CreateFlags) => done(await create(cli, name, flags)))
-  subcommand(command, 'list', 'List the people and their roles.')
-    .addOption(serverOption())
-    .action(async (flags: { server?: string }) => done(await get(cli, ['users'], flags)))
-  subcommand(command, 'delete <name>', 'Shut a person out, at once.')
-    .addOption(serverOption())
-    .action(async (name: string, flags: { server?: string }) =>
-      done(await deleteObjects(cli, ['user', name], { ...flags, timeout: '0', cascade: 'background', dryRun: 'none' })),
-    )
+  addRights(command, cli, done, {
+    kind: 'user',
+    list: 'List the people and their roles.',
+    verb: 'delete',
+    remove: 'Shut a person out, at once.',
+  })
 }
 
 async function create(cli: Cli, name: string, { server, role, out = `${name}.yaml` }: CreateFlags): Promise<number> {

@@ -1,10 +1,10 @@
 /** `mctl annotate`: sets and removes annotations. */
 import type { Define } from '../commandform.ts'
-import { examples, fileOption, namespaceOption, serverOption } from '../commandform.ts'
+import { examples, namespaceOption, serverOption } from '../commandform.ts'
 import type { Cli } from '../context.ts'
 import { CliError } from '../context.ts'
 import type { MutateFlags } from './mutate.ts'
-import { mutate } from './mutate.ts'
+import { addFiles, addSelection, addWriting, mutate } from './mutate.ts'
 import { clashes, pairChanges, pairPatch, partWords } from './pairs.ts'
 
 interface AnnotateFlags extends MutateFlags {
@@ -18,15 +18,7 @@ export const defineAnnotate: Define = (command, cli, done) => {
     .addOption(serverOption())
     .addOption(namespaceOption())
     .option('--overwrite', 'annotations that have another value get the new one')
-    .option('--all', 'all objects of the type')
-    .option('-l, --selector <labels>', 'only objects with these labels')
-    .option('--field-selector <fields>', 'only objects with these fields')
-    .option('--resource-version <version>', 'only if the object still stands at this version')
-    .option('--dry-run <none|client|server>', 'only say what would happen', 'none')
-    .option('--field-manager <name>', 'who owns the fields', 'mctl')
-    .option('-o, --output <format>', 'yaml, json or name')
-    .addOption(fileOption())
-    .option('-R, --recursive', 'also the folders below')
+  addFiles(addWriting(addSelection(command)))
     .addHelpText('after', examples('mctl annotate node mini-1 note="fan is loud"', 'mctl annotate node mini-1 note-'))
     .action(async (words: string[], flags: AnnotateFlags) => done(await annotate(cli, words, flags)))
 }

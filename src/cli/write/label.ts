@@ -1,11 +1,11 @@
 /** `mctl label`: sets and removes labels. */
 import type { Define } from '../commandform.ts'
-import { examples, fileOption, namespaceOption, serverOption } from '../commandform.ts'
+import { examples, namespaceOption, serverOption } from '../commandform.ts'
 import type { Cli } from '../context.ts'
 import { CliError, withClient } from '../context.ts'
 import { refsOf } from '../targets.ts'
 import type { Change, MutateFlags } from './mutate.ts'
-import { mutate } from './mutate.ts'
+import { addFiles, addSelection, addWriting, mutate } from './mutate.ts'
 import type { PairChanges } from './pairs.ts'
 import { clashes, pairChanges, pairPatch, partWords } from './pairs.ts'
 import { qualifiedName } from '../../api/kinds.ts'
@@ -24,15 +24,7 @@ export const defineLabel: Define = (command, cli, done) => {
     .addOption(namespaceOption())
     .option('--overwrite', 'labels that have another value get the new one')
     .option('--list', 'print the labels')
-    .option('--all', 'all objects of the type')
-    .option('-l, --selector <labels>', 'only objects with these labels')
-    .option('--field-selector <fields>', 'only objects with these fields')
-    .option('--resource-version <version>', 'only if the object still stands at this version')
-    .option('--dry-run <none|client|server>', 'only say what would happen', 'none')
-    .option('--field-manager <name>', 'who owns the fields', 'mctl')
-    .option('-o, --output <format>', 'yaml, json or name')
-    .addOption(fileOption())
-    .option('-R, --recursive', 'also the folders below')
+  addFiles(addWriting(addSelection(command)))
     .addHelpText(
       'after',
       examples('mctl label node mini-1 rack=left', 'mctl label node mini-1 rack-', 'mctl label nodes --all --list'),

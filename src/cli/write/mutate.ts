@@ -1,8 +1,10 @@
 /** What label, annotate, taint and patch share: which objects, one patch for each, a sentence that says what became of it. */
+import type { Command } from 'commander'
 import { qualifiedName } from '../../api/kinds.ts'
 import type { MctlObject } from '../../api/meta.ts'
 import { isOpError } from '../../lib/errors.ts'
 import type { Client, ObjectRef, WriteReply } from '../../rpc/messages.ts'
+import { fileOption } from '../commandform.ts'
 import type { Cli } from '../context.ts'
 import { CliError, withClient } from '../context.ts'
 import { Failures } from '../errors.ts'
@@ -22,6 +24,24 @@ export interface MutateFlags extends FileFlags {
   readonly fieldManager?: string
   readonly resourceVersion?: string
 }
+
+/** Which of a kind's objects. */
+export const addSelection = (command: Command): Command =>
+  command
+    .option('--all', 'all objects of the type')
+    .option('-l, --selector <labels>', 'only objects with these labels')
+    .option('--field-selector <fields>', 'only objects with these fields')
+    .option('--resource-version <version>', 'only if the object still stands at this version')
+
+/** How a change is made, and how it is told. */
+export const addWriting = (command: Command): Command =>
+  command
+    .option('--dry-run <none|client|server>', 'only say what would happen', 'none')
+    .option('--field-manager <name>', 'who owns the fields', 'mctl')
+    .option('-o, --output <format>', 'yaml, json or name')
+
+export const addFiles = (command: Command): Command =>
+  command.addOption(fileOption()).option('-R, --recursive', 'also the folders below')
 
 /** One object's change; absent patch: nothing is to be sent. */
 export interface Change {

@@ -4,11 +4,11 @@ import { resolve } from 'node:path'
 import { parse } from 'yaml'
 import { messageOf } from '../../lib/errors.ts'
 import type { Define } from '../commandform.ts'
-import { examples, fileOption, namespaceOption, serverOption } from '../commandform.ts'
+import { examples, namespaceOption, serverOption } from '../commandform.ts'
 import type { Cli } from '../context.ts'
 import { CliError } from '../context.ts'
 import type { MutateFlags } from './mutate.ts'
-import { mutate } from './mutate.ts'
+import { addFiles, addWriting, mutate } from './mutate.ts'
 
 interface PatchFlags extends MutateFlags {
   readonly patch?: string
@@ -25,11 +25,7 @@ export const definePatch: Define = (command, cli, done) => {
     .option('-p, --patch <patch>', 'the patch, in JSON or YAML')
     .option('--patch-file <file>', 'a file with the patch')
     .option('--type <merge|json>', 'merge: maps are merged, all else replaced; json: a list of operations', 'merge')
-    .option('--dry-run <none|client|server>', 'only say what would happen', 'none')
-    .option('--field-manager <name>', 'who owns the fields', 'mctl')
-    .option('-o, --output <format>', 'yaml, json or name')
-    .addOption(fileOption())
-    .option('-R, --recursive', 'also the folders below')
+  addFiles(addWriting(command))
     .addHelpText(
       'after',
       examples(

@@ -7,7 +7,7 @@ import type { Cli } from '../context.ts'
 import { CliError } from '../context.ts'
 import { targetsOf } from '../targets.ts'
 import type { Change, MutateFlags } from './mutate.ts'
-import { mutate } from './mutate.ts'
+import { addWriting, mutate } from './mutate.ts'
 
 interface TaintFlags extends MutateFlags {
   readonly overwrite?: boolean
@@ -21,9 +21,7 @@ export const defineTaint: Define = (command, cli, done) => {
     .option('--overwrite', 'a taint of the same key and effect gets the new value')
     .option('--all', 'all nodes')
     .option('-l, --selector <labels>', 'only nodes with these labels')
-    .option('--dry-run <none|client|server>', 'only say what would happen', 'none')
-    .option('--field-manager <name>', 'who owns the fields', 'mctl')
-    .option('-o, --output <format>', 'yaml, json or name')
+  addWriting(command)
     .addHelpText(
       'after',
       examples('mctl taint node mini-1 dedicated=lab:NoSchedule', 'mctl taint node mini-1 dedicated:NoSchedule-'),
