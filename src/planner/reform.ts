@@ -2,6 +2,7 @@
  * A rank failed: the whole group goes on under the next epoch, in the same bytes, after a backoff. A ring that lost a
  * member cannot re-admit it, so the old epoch must never answer again.
  */
+import { findCondition } from '../api/conditions.ts'
 import { timestamp } from '../api/meta.ts'
 import type { Binding, FirstCause, NextEpoch, ShardGroup, ShardGroupStatus } from '../api/shardgroup.ts'
 import { unboundOf } from '../api/shardgroup.ts'
@@ -31,7 +32,7 @@ export function reform(scene: GroupScene, binding: Binding, cause: FirstCause): 
   const epoch = nextEpochOf(scene.world, group)
   const next: NextEpoch = { ...binding, epoch, revision }
   const counts = { restarts, loadFailures, firstCause, backoffUntilMs: nowMs + delayMs }
-  if (cause.reason === 'MemoryPressure') return giveUpPlace(scene, counts)
+  if (cause.reason === 'MemoryPressure') return giveUpPlace(scene, epoch, counts)
   const message = describeCause(firstCause)
   const { phase, reason, message: why } = waitingForRetry(counts)
   const { readySinceMs: _, ...failed } = statusOf(scene, { phase, ...counts }, [
@@ -50,27 +51,28 @@ export function reform(scene: GroupScene, binding: Binding, cause: FirstCause): 
 }
 
 /** Coming back where there was no memory would only take it away again: the group is planned anew, or waits. */
-function giveUpPlace(scene: GroupScene, counts: Partial<ShardGroupStatus>): Plan {
+function giveUpPlace(scene: GroupScene, epoch: number, counts: Partial<ShardGroupStatus>): Plan {
   const { group } = scene
   const message = evictionText(counts.firstCause)
-  const { readySinceMs: _, ...status } = statusOf(scene, { phase: 'Pending', ...counts }, [
-    notReady('MemoryPressure', message),
-  ])
+  const { readySinceMs: _, ...status } = statusOf(scene, { phase: 'Pending', ...counts }, [notReady(EVICTED, message)])
   // An unbound group's epoch was never used: the next binding takes it as it is.
-  const spec = { ...unboundOf(group.spec), epoch: group.spec.epoch + 1 }
+  const spec = { ...unboundOf(group.spec), epoch }
   return {
     actions: [setSpec(group, spec), setStatus(group, status), event(group, 'Warning', 'Evicted', message)],
     report: [`Evicted: ${message}`],
   }
 }
 
+/** Why it is not Ready, as long as it is not bound again. */
+const EVICTED = 'MemoryPressure'
+
 const evictionText = (cause: FirstCause | undefined): string =>
   `gave up its place${cause === undefined ? '' : `: ${describeCause(cause)}`}`
 
 /** Why a group without a place lost its last one, where that was for want of memory. */
-export function evictionOf({ spec, status }: ShardGroup): string | undefined {
-  const cause = status?.firstCause
-  return cause?.reason === 'MemoryPressure' && cause.epoch === spec.epoch - 1 ? evictionText(cause) : undefined
+export function evictionOf({ status }: ShardGroup): string | undefined {
+  const ready = findCondition(status?.conditions, 'Ready')
+  return ready?.reason === EVICTED ? evictionText(status?.firstCause) : undefined
 }
 
 /** What a group says of itself while no new epoch may start yet. */

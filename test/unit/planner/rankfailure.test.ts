@@ -85,4 +85,23 @@ describe('a rank that was stopped for want of memory', () => {
     const { conditions } = actionsOf(next, 'setStatus').at(-1)?.status as ShardGroupStatus
     expect(conditions?.find((c) => c.type === 'Ready')).toMatchObject({ status: 'False', reason: 'MemoryPressure' })
   })
+
+  test('takes an epoch that no Shard ever had: one of a successor that was given up may stand on a silent node', () => {
+    const group = aGroup({}, { status: { phase: 'Ready', readySinceMs: NOW_MS - 1 } })
+    const current = [aShard(group, 0, 'Failed', { status: { exit } }), aShard(group, 1, 'Ready')]
+    const leftover = current.map((s) => ({
+      ...s,
+      metadata: { ...s.metadata, name: `${s.metadata.name}-left`, uid: `${s.metadata.uid}-left` },
+      spec: { ...s.spec, epoch: 2 },
+    }))
+    const world = aWorld({ groups: [group], shards: [...current, ...leftover] })
+    const plan = planShardGroup(world, group, NOW_MS)
+    expect(actionsOf(plan, 'setSpec')[0]?.spec).toMatchObject({ epoch: 3, members: [] })
+
+    const status = actionsOf(plan, 'setStatus').at(-1)?.status as ShardGroupStatus
+    const evicted = { ...aGroup({ epoch: 3, members: [] }), status }
+    const next = planShardGroup({ ...world, groups: [evicted] }, evicted, NOW_MS)
+    const { conditions } = actionsOf(next, 'setStatus').at(-1)?.status as ShardGroupStatus
+    expect(conditions?.find((c) => c.type === 'Ready')).toMatchObject({ status: 'False', reason: 'MemoryPressure' })
+  })
 })
