@@ -5,6 +5,7 @@ import { afterAll, expect, test } from 'vitest'
 import type { Shard } from '../../src/api/shard.ts'
 import { connect } from '../../src/rpc/grpcclient.ts'
 import type { Client } from '../../src/rpc/messages.ts'
+import { tinyShape } from '../support/cluster.ts'
 import { Running, endAll, freePort, mctl, pidAlive, tempDir, until } from '../support/processes.ts'
 
 afterAll(endAll)
@@ -20,12 +21,7 @@ const shape = {
   apiVersion: 'mctl.dev/v1alpha1',
   kind: 'Model',
   metadata: { name: 'shape' },
-  spec: {
-    shape: {
-      ...{ architecture: 'llama', layers: 4, hiddenSize: 64, attentionHeads: 4, kvHeads: 2, headDim: 16 },
-      ...{ vocabSize: 256, parameters: 1_000_000, weightBytes: 2_000_000 },
-    },
-  },
+  spec: { shape: tinyShape },
 }
 
 test('a restored backup is the same cluster: what it knows is adopted as it runs, what came later is stopped', async () => {

@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { findCondition } from '../../src/api/conditions.ts'
+import { tinyShape } from '../support/cluster.ts'
 import { Dev, endAll, pidAlive, until } from '../support/processes.ts'
 import { complete, groupOf, readyIn, shardsOf } from '../support/tinycluster.ts'
 
@@ -18,19 +19,7 @@ beforeAll(async () => {
 afterAll(endAll)
 
 const apiVersion = 'mctl.dev/v1alpha1'
-const shape = {
-  architecture: 'llama',
-  layers: 4,
-  hiddenSize: 128,
-  intermediateSize: 256,
-  attentionHeads: 4,
-  kvHeads: 4,
-  headDim: 32,
-  vocabSize: 1000,
-  parameters: 1_000_000,
-  weightBytes: 100_000_000,
-}
-const model = JSON.stringify({ apiVersion, kind: 'Model', metadata: { name: 'shape' }, spec: { shape } })
+const model = JSON.stringify({ apiVersion, kind: 'Model', metadata: { name: 'shape' }, spec: { shape: tinyShape } })
 const told = (name: string, args: readonly string[], parallelism: object = { strategy: 'Data' }) =>
   JSON.stringify({
     apiVersion,
