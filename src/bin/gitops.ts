@@ -23,7 +23,13 @@ export interface FollowingDoors {
 /** What git may see of the server's own environment: where programs are, and the way out to the network. */
 const passedOn = ['PATH', 'HTTPS_PROXY', 'https_proxy', 'NO_PROXY', 'no_proxy', 'SSL_CERT_FILE', 'SSL_CERT_DIR']
 
-export async function startFollowing(doors: FollowingDoors): Promise<{ stop(): Promise<void> }> {
+export interface Following {
+  /** What `/metrics` tells of Syncs. */
+  metrics(): Promise<string>
+  stop(): Promise<void>
+}
+
+export async function startFollowing(doors: FollowingDoors): Promise<Following> {
   const { store, clock, log, dataDir, env } = doors
   const { home } = prepareFolder(dataDir)
   const gitEnv = Object.fromEntries(passedOn.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]]])))
@@ -34,9 +40,10 @@ export async function startFollowing(doors: FollowingDoors): Promise<{ stop(): P
   const door =
     doors.webhooks === 'none'
       ? undefined
-      : await openWebhookDoor({ store, clock, log, dataDir, hint: gitops.hint, metrics: metrics.text }, doors.webhooks)
+      : await openWebhookDoor({ store, clock, log, dataDir, hint: gitops.hint }, doors.webhooks)
   if (door !== undefined) log.info('webhooks are listened for', { address: door.address })
   return {
+    metrics: metrics.text,
     async stop() {
       await door?.stop()
       await hints.stop()

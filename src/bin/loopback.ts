@@ -21,5 +21,8 @@ export const NEEDS_IDENTITIES =
 /** Calls are signed, not encrypted: what carries TLS stands before the door. */
 export const WEBHOOKS_BY_PROXY =
   'Listen on 127.0.0.1:PORT, and let a proxy on this machine (Caddy, nginx) or a tunnel of your git host bring the calls.'
+/** Names of nodes and deployments stand in them, and nobody is asked who he is. */
+export const METRICS_BY_PROXY =
+  'Listen on 127.0.0.1:PORT, and let a Prometheus or an agent of it (node exporter proxy, Grafana Alloy) on this machine read there.'
 export const ONE_MACHINE =
   '`mctl dev` is for one machine; `mctl server --listen HOST:PORT` and `mctl agent --token` are for several.'

@@ -10,6 +10,8 @@ import { serve } from '../rpc/grpcserver.ts'
 import { makeHandlers } from '../server/handlers.ts'
 import { createHub } from '../server/hub/hub.ts'
 import { checkedEndpoint } from '../server/hub/refusals.ts'
+import { createServerMetrics } from '../server/metrics.ts'
+import { openMetricsDoor } from '../server/metricsdoor.ts'
 import { createSessions } from '../server/sessions.ts'
 import { openStore } from '../store/sqlite.ts'
 import { followParent, tellUp } from './child.ts'
@@ -17,7 +19,7 @@ import { keepGateway, startOrAdoptGateway, stopGateway } from './gatewaychild.ts
 import { startFollowing } from './gitops.ts'
 import type { GatewayRecord } from './gatewayrecord.ts'
 import { makeLogger } from './logger.ts'
-import { NEEDS_IDENTITIES, requireLoopback, WEBHOOKS_BY_PROXY } from './loopback.ts'
+import { METRICS_BY_PROXY, NEEDS_IDENTITIES, requireLoopback, WEBHOOKS_BY_PROXY } from './loopback.ts'
 import { beside, cutRevoked, openIdentities, writeAdminContext } from './identities.ts'
 import { planLive } from './planlive.ts'
 import type { Signals } from './signals.ts'
@@ -33,7 +35,8 @@ export const serverDataDir = (given: string | undefined, env: Env): string =>
   given ?? env['MCTL_DATA_DIR'] ?? join(userDataDir(env, process.platform), 'server')
 
 export async function runServer(flags: ServerFlags, env: Env, signals: Signals): Promise<number> {
-  const { webhooks = 'none' } = flags
+  const { webhooks = 'none', metrics: metricsAt = 'none' } = flags
+  if (metricsAt !== 'none') requireLoopback(metricsAt, 'the address of metrics', METRICS_BY_PROXY)
   if (webhooks !== 'none') requireLoopback(webhooks, 'the address for webhooks', WEBHOOKS_BY_PROXY)
   const parent = followParent()
   const log = makeLogger('server', env['MCTL_LOG'])
@@ -52,6 +55,7 @@ export async function runServer(flags: ServerFlags, env: Env, signals: Signals):
   let gateway: GatewayRecord | undefined
   const gatewayUrl = () => (gateway === undefined ? undefined : `http://${gateway.address}`)
   const sessions = createSessions({ store, ...doors })
+  const metrics = metricsAt === 'none' ? undefined : createServerMetrics(store, sessions)
   const handlers = makeHandlers({
     store,
     sessions,
@@ -62,11 +66,13 @@ export async function runServer(flags: ServerFlags, env: Env, signals: Signals):
     authority: trust?.authority,
   })
   const secured = trust === undefined ? {} : { tls: trust.tls }
-  const server = await serve(handlers, { listen: flags.listen, identityOf, log, ...secured })
+  const server = await serve(handlers, { listen: flags.listen, identityOf, log, onCall: metrics?.onCall, ...secured })
   if (trust !== undefined) cutRevoked(store, (user) => server.cut(user))
   if (trust !== undefined) await writeAdminContext({ store, dataDir }, trust.authority, server.address)
-  const controllers = startControllers({ store, sessions, ...doors, gatewayUrl, hub })
+  const controllers = startControllers({ store, sessions, ...doors, gatewayUrl, hub, onPass: metrics?.onPass })
   const following = await startFollowing({ store, ...doors, dataDir, env, webhooks })
+  const measured = metrics && (await openMetricsDoor([metrics.text, following.metrics], metricsAt, log))
+  if (measured !== undefined) log.info('metrics are told', { address: measured.address })
   log.info('server listens', { address: server.address, dataDir, version, revision: store.stats().revision })
   const ending = new AbortController()
   let kept: Promise<void> | undefined
@@ -95,6 +101,7 @@ export async function runServer(flags: ServerFlags, env: Env, signals: Signals):
   await kept
   // A planned stop stops the gateway, too; after a crash it serves on and the next server adopts it.
   if (gateway !== undefined) await stopGateway(gateway)
+  await measured?.stop()
   await following.stop()
   await controllers.stop()
   sessions.close()

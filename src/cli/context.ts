@@ -62,8 +62,10 @@ export interface ServerFlags {
   readonly dataDir: string | undefined
   readonly listen: string
   readonly gateway: string
-  /** Address for webhooks and metrics of Syncs; absent or `none`: none. */
+  /** Address for webhooks; absent or `none`: none. */
   readonly webhooks?: string
+  /** Address of `/metrics`; absent or `none`: none. */
+  readonly metrics?: string
 }
 export interface GatewayFlags {
   readonly server: string

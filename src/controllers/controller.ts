@@ -7,8 +7,7 @@ import type { ConditionUpdate } from '../api/conditions.ts'
 import { setConditions } from '../api/conditions.ts'
 import type { Condition, MctlObject } from '../api/meta.ts'
 import { keyOf, keyString, parseKey } from '../api/meta.ts'
-import { kindNames } from '../api/kinds.ts'
-import type { KindName } from '../api/kinds.ts'
+import { isKindName } from '../api/kinds.ts'
 import type { ObjectOf } from '../api/objects.ts'
 import type { ModelHub } from '../api/modelhub.ts'
 import type { NodeSessions } from '../api/sessions.ts'
@@ -35,6 +34,8 @@ export interface ControllerDoors {
   readonly gatewayUrl: () => string | undefined
   /** Reads what `hf://` models are; absent: nobody does. */
   readonly hub?: ModelHub
+  /** Told of each pass of a loop. */
+  readonly onPass?: ((controller: string, failed: boolean, durationMs: number) => void) | undefined
 }
 
 export interface Controller {
@@ -68,7 +69,7 @@ export function startController(doors: ControllerDoors, loop: Loop): Controller 
     clock,
     random,
     backoff: retryBackoff,
-    work: (key) => workOn(doors, loop, key, log),
+    work: (key) => timed(doors, loop.name, () => workOn(doors, loop, key, log)),
     onError: (key, error, failures) => tellFailure(log, { key, error, failures }),
   })
   const wake = (key: string) => queue.add(key)
@@ -91,6 +92,18 @@ export function startController(doors: ControllerDoors, loop: Loop): Controller 
       queue.stop()
       return queue.idle()
     },
+  }
+}
+
+async function timed<T>({ clock, onPass }: ControllerDoors, controller: string, pass: () => Promise<T>): Promise<T> {
+  const startMs = clock.monotonicMs()
+  let failed = true
+  try {
+    const answer = await pass()
+    failed = false
+    return answer
+  } finally {
+    onPass?.(controller, failed, clock.monotonicMs() - startMs)
   }
 }
 
@@ -129,8 +142,6 @@ async function tellOfBug({ store, log }: ControllerDoors, loop: Loop, key: strin
     log.warn('a bug was not told as an event', { key, error: messageOf(second) })
   }
 }
-
-const isKindName = (kind: string): kind is KindName => (kindNames as readonly string[]).includes(kind)
 
 /** One pass over one object: read it with its world, plan, write; answers the plan's wait. */
 export function reconcileObject<K extends keyof ObjectOf>(

@@ -1,13 +1,14 @@
 /**
  * The door for webhooks: `POST /hooks/sync/NAME`, signed with the Sync's secret (HMAC-SHA256 over the body, as GitHub and
- * Gitea sign; or GitLab's token). A call says only "look": its body is never read for anything else. Beside it `/metrics`.
+ * Gitea sign; or GitLab's token). A call says only "look": its body is never read for anything else.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import type { Clock } from '../lib/clock.ts'
 import { messageOf } from '../lib/errors.ts'
+import type { HttpDoor } from '../lib/httplisten.ts'
+import { listenHttp, sayHttp } from '../lib/httplisten.ts'
 import type { Logger } from '../lib/log.ts'
 import type { Store } from '../store/store.ts'
 import { readSecret } from './credentials.ts'
@@ -19,13 +20,6 @@ export interface WebhookDoors {
   readonly log: Logger
   readonly dataDir: string
   readonly hint: (sync: string) => void
-  /** The text of `/metrics`. */
-  readonly metrics: () => Promise<string>
-}
-
-export interface WebhookDoor {
-  readonly address: string
-  stop(): Promise<void>
 }
 
 export const MAX_BODY_BYTES = 1024 * 1024
@@ -35,31 +29,17 @@ const MINUTE_MS = 60_000
 const REQUEST_TIMEOUT_MS = 10_000
 
 /** `listen` is `host:port`. */
-export function openWebhookDoor(doors: WebhookDoors, listen: string): Promise<WebhookDoor> {
+export function openWebhookDoor(doors: WebhookDoors, listen: string): Promise<HttpDoor> {
   const rate = new Rate(doors.clock)
   const server = createServer((request, response) => {
     answer(doors, rate, request, response).catch((error: unknown) => {
       doors.log.warn('a webhook failed', { error: messageOf(error) })
-      if (!response.headersSent) say(response, 500, 'the call failed')
+      if (!response.headersSent) sayHttp(response, 500, 'the call failed')
     })
   })
   server.requestTimeout = REQUEST_TIMEOUT_MS
   server.headersTimeout = REQUEST_TIMEOUT_MS
-  const colon = listen.lastIndexOf(':')
-  return new Promise((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(Number(listen.slice(colon + 1)), listen.slice(0, colon).replace(/^\[|\]$/g, ''), () => {
-      const { address, port } = server.address() as AddressInfo
-      resolve({
-        address: address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`,
-        stop: () =>
-          new Promise((done) => {
-            server.close(() => done())
-            server.closeAllConnections()
-          }),
-      })
-    })
-  })
+  return listenHttp(server, listen)
 }
 
 async function answer(
@@ -69,21 +49,19 @@ async function answer(
   response: ServerResponse,
 ): Promise<void> {
   const { pathname } = new URL(request.url ?? '/', 'http://localhost')
-  if (request.method === 'GET' && pathname === '/metrics')
-    return say(response, 200, await doors.metrics(), 'text/plain; version=0.0.4; charset=utf-8')
   const [, name] = /^\/hooks\/sync\/([a-z0-9-]{1,63})$/.exec(pathname) ?? []
-  if (name === undefined) return say(response, 404, 'there is POST /hooks/sync/NAME, and GET /metrics')
-  if (request.method !== 'POST') return say(response, 405, 'a webhook is a POST')
-  if (!rate.allows('')) return say(response, 429, 'too many calls: the source is looked at by its interval, too')
+  if (name === undefined) return sayHttp(response, 404, 'there is POST /hooks/sync/NAME')
+  if (request.method !== 'POST') return sayHttp(response, 405, 'a webhook is a POST')
+  if (!rate.allows('')) return sayHttp(response, 429, 'too many calls: the source is looked at by its interval, too')
   const body = await bodyOf(request)
-  if (body === undefined) return say(response, 413, `the body must have at most ${MAX_BODY_BYTES} bytes`)
+  if (body === undefined) return sayHttp(response, 413, `the body must have at most ${MAX_BODY_BYTES} bytes`)
   // A Sync that is not there, one without a secret and a wrong signature are told alike.
   if (!isSigned(request, body, secretOf(doors, name)))
-    return say(response, 401, 'the call is not signed with the secret')
+    return sayHttp(response, 401, 'the call is not signed with the secret')
   if (!rate.allows(name))
-    return say(response, 429, 'too many calls for this Sync: it is looked at by its interval, too')
+    return sayHttp(response, 429, 'too many calls for this Sync: it is looked at by its interval, too')
   doors.hint(name)
-  say(response, 202, 'the source is looked at')
+  sayHttp(response, 202, 'the source is looked at')
 }
 
 function secretOf({ store, dataDir, log }: WebhookDoors, name: string): string | undefined {
@@ -133,12 +111,6 @@ async function bodyOf(request: IncomingMessage): Promise<Buffer | undefined> {
     parts.push(chunk)
   }
   return Buffer.concat(parts)
-}
-
-function say(response: ServerResponse, status: number, text: string, type = 'text/plain; charset=utf-8'): void {
-  const body = text.endsWith('\n') ? text : `${text}\n`
-  response.writeHead(status, { 'content-type': type, connection: 'close' })
-  response.end(body)
 }
 
 /** So many calls in a minute, by name; '' counts all. */

@@ -35,6 +35,8 @@ export interface ServeOptions {
   /** Absent: in the clear, for loopback only. */
   readonly tls?: ServerTls
   readonly log: Logger
+  /** Told of each unary call that ended: `code` is OK, else the OpError's. */
+  readonly onCall?: ((rpc: string, code: string, durationMs: number) => void) | undefined
 }
 export interface RunningServer {
   /** `host:port` as bound. */
@@ -139,6 +141,14 @@ class OpenCalls {
     return this.#stopping
   }
 
+  /** Starts the time of a call; the answer ends it with its code. */
+  timed(rpc: string): ((code: string) => void) | undefined {
+    const { onCall } = this.#options
+    if (onCall === undefined) return undefined
+    const startMs = systemClock.monotonicMs()
+    return (code) => onCall(rpc, code, systemClock.monotonicMs() - startMs)
+  }
+
   /** Runs `work` as one call. `answer` sends the error that it throws. */
   async run(
     rpc: string,
@@ -212,11 +222,16 @@ function unaryHandler<M extends Unary>(handlers: Handlers, name: M, open: OpenCa
   // TypeScript cannot see that the M of the table and of the handlers is one and the same.
   const handle = handlers[name].bind(handlers) as (request: unknown, context: CallContext) => Promise<unknown>
   return (call: ServerUnaryCall<Wire, Wire>, callback: sendUnaryData<Wire>): void => {
+    const end = open.timed(rpc)
     const work = async (context: CallContext) => {
       const answer = await handle(request.decode(call.request), context)
       callback(null, (reply as Codec<unknown>).encode(answer))
+      end?.('OK')
     }
-    void open.run(rpc, call, work, (error) => callback(serviceError(error)))
+    void open.run(rpc, call, work, (error) => {
+      callback(serviceError(error))
+      end?.(isOpError(error) ? error.code : 'Internal')
+    })
   }
 }
 

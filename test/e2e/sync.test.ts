@@ -14,10 +14,22 @@ let repo: GitRepo
 let server: Running
 let address: string
 let webhooks: string
+let metrics: string
 const dataDir = () => join(dir, 'data')
 
 function startServer(): Running {
-  const args = ['--data-dir', dataDir(), '--listen', address, '--gateway', 'none', '--webhooks', webhooks]
+  const args = [
+    '--data-dir',
+    dataDir(),
+    '--listen',
+    address,
+    '--gateway',
+    'none',
+    '--webhooks',
+    webhooks,
+    '--metrics',
+    metrics,
+  ]
   return new Running(['server', ...args], join(dir, 'server.log'))
 }
 
@@ -26,6 +38,7 @@ beforeAll(async () => {
   repo = new GitRepo(join(dir, 'fleet'))
   address = `127.0.0.1:${await freePort()}`
   webhooks = `127.0.0.1:${await freePort()}`
+  metrics = `127.0.0.1:${await freePort()}`
   const secrets = join(dataDir(), 'credentials/hook')
   mkdirSync(secrets, { recursive: true, mode: 0o700 })
   writeFileSync(join(secrets, 'webhook-secret'), 'sesame', { mode: 0o600 })
@@ -113,9 +126,11 @@ test('a signed webhook is a hint, an unsigned one is not; nothing of the secret 
     })
   expect((await post('00')).status).toBe(401)
   expect((await post(createHmac('sha256', 'sesame').update('{}').digest('hex'))).status).toBe(202)
-  const metrics = await (await fetch(`http://${webhooks}/metrics`)).text()
-  expect(metrics).toContain('mctl_sync_ready{sync="studio"} 1')
-  expect(metrics).toMatch(/mctl_sync_read_duration_seconds_count\{sync="studio"\} \d/)
+  const told = await (await fetch(`http://${metrics}/metrics`)).text()
+  expect(told).toContain('mctl_sync_ready{sync="studio"} 1')
+  expect(told).toMatch(/mctl_sync_read_duration_seconds_count\{sync="studio"\} \d/)
+  expect(told).toMatch(/mctl_server_call_duration_seconds_count\{call="\w+",code="OK"\} \d/)
+  expect(told).toMatch(/mctl_controller_pass_duration_seconds_count\{controller="\w+"\} \d/)
   expect(server.log()).not.toContain('sesame')
   expect(server.log()).toContain('"user":"mctl-gitops"')
   expect(await server.end()).toBe(0)

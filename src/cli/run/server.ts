@@ -3,7 +3,9 @@ import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { Define } from '../commandform.ts'
 import { examples, subcommand } from '../commandform.ts'
-import type { Cli } from '../context.ts'
+import type { Cli, ServerFlags } from '../context.ts'
+
+type Addresses = Required<Omit<ServerFlags, 'dataDir'>>
 
 const DATA_DIR = [
   '--data-dir <dir>',
@@ -15,7 +17,8 @@ export const defineServer: Define = (command, cli, done) => {
     .option(...DATA_DIR)
     .option('--listen <address>', 'address for commands and agents', '127.0.0.1:6480')
     .option('--gateway <address>', 'address of the OpenAI gateway; "none" for none', '127.0.0.1:6481')
-    .option('--webhooks <address>', 'address for webhooks that hint at new commits, and their metrics', 'none')
+    .option('--webhooks <address>', 'address for webhooks that hint at new commits', 'none')
+    .option('--metrics <address>', 'address of /metrics (Prometheus) and /healthz', 'none')
     .addHelpText(
       'after',
       examples(
@@ -24,15 +27,8 @@ export const defineServer: Define = (command, cli, done) => {
         'mctl server restore ~/mctl-backup --data-dir ~/mctl-again',
       ),
     )
-    .action(async (flags: { dataDir?: string; listen: string; gateway: string; webhooks: string }) =>
-      done(
-        await cli.starters.server({
-          dataDir: flags.dataDir,
-          listen: flags.listen,
-          gateway: flags.gateway,
-          webhooks: flags.webhooks,
-        }),
-      ),
+    .action(async ({ dataDir, ...addresses }: Addresses & { dataDir?: string }) =>
+      done(await cli.starters.server({ dataDir, ...addresses })),
     )
   subcommand(command, 'backup <folder>', 'Copy the state of a server, which may be serving, into a new folder.')
     .option(...DATA_DIR)

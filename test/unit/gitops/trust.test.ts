@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { API_VERSION } from '../../../src/api/meta.ts'
 import { createGitopsMetrics } from '../../../src/gitops/metrics.ts'
-import type { WebhookDoor } from '../../../src/gitops/webhook.ts'
+import type { HttpDoor } from '../../../src/lib/httplisten.ts'
 import { MAX_BODY_BYTES, openWebhookDoor } from '../../../src/gitops/webhook.ts'
 import { silentLogger } from '../../../src/lib/log.ts'
 import { deploymentYaml as md } from '../../support/gitrepo.ts'
@@ -91,7 +91,7 @@ test('OpenPGP: a commit is applied when its key is in the keyring', async () => 
 })
 
 describe('webhooks', () => {
-  let door: WebhookDoor
+  let door: HttpDoor
   let hints: string[]
 
   beforeEach(async () => {
@@ -106,9 +106,8 @@ describe('webhooks', () => {
       metadata: { name: 'deaf' },
       spec: { source, suspend: true },
     })
-    const metrics = createGitopsMetrics(world.store)
     const doors = { store: world.store, clock: world.clock, log: silentLogger, dataDir: join(world.dir, 'data') }
-    door = await openWebhookDoor({ ...doors, hint: (name) => hints.push(name), metrics: metrics.text }, '127.0.0.1:0')
+    door = await openWebhookDoor({ ...doors, hint: (name) => hints.push(name) }, '127.0.0.1:0')
   })
   afterEach(() => door.stop())
 
@@ -147,7 +146,7 @@ describe('webhooks', () => {
   })
 
   test('metrics tell of every Sync', async () => {
-    const text = await (await fetch(`http://${door.address}/metrics`)).text()
+    const text = await createGitopsMetrics(world.store).text()
     expect(text).toContain('mctl_sync_suspended{sync="studio"} 1')
     expect(text).toContain('mctl_sync_ready{sync="deaf"} 0')
   })

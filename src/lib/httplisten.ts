@@ -1,0 +1,40 @@
+/** What small HTTP doors share: listening on `host:port`, and plain answers. */
+import type { Server, ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+
+export interface HttpDoor {
+  /** `host:port` as bound. */
+  readonly address: string
+  /** Resolves when nothing is open any more; calls under way are cut. */
+  stop(): Promise<void>
+}
+
+/** `listen` is `host:port`, port 0 any free one. Rejects with Node's error when it cannot be listened on. */
+export function listenHttp(server: Server, listen: string): Promise<HttpDoor> {
+  const colon = listen.lastIndexOf(':')
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(Number(listen.slice(colon + 1)), listen.slice(0, colon).replace(/^\[|\]$/g, ''), () => {
+      const { address, port } = server.address() as AddressInfo
+      resolve({
+        address: address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`,
+        stop: () =>
+          new Promise((done) => {
+            server.close(() => done())
+            server.closeAllConnections()
+          }),
+      })
+    })
+  })
+}
+
+/** One line of text, and the connection ends. */
+export function sayHttp(
+  response: ServerResponse,
+  status: number,
+  text: string,
+  type = 'text/plain; charset=utf-8',
+): void {
+  response.writeHead(status, { 'content-type': type, connection: 'close' })
+  response.end(text.endsWith('\n') ? text : `${text}\n`)
+}
