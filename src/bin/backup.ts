@@ -1,14 +1,14 @@
 /**
  * `mctl server backup` and `restore`: the cluster's state and its authority, in a folder. A backup is taken beside a
- * serving server; a restored one goes on far above the revisions that the first cluster gave out, so that agents and
- * watchers notice and read everything anew.
+ * serving server; a restored one goes on far above the revisions that the first cluster (or an earlier restore of the
+ * same backup) gave out, so that agents and watchers notice and read everything anew.
  */
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { CliError } from '../cli/context.ts'
 import { messageOf } from '../lib/errors.ts'
-import { backUp } from '../store/backup.ts'
+import { backUp, restore } from '../store/backup.ts'
 import { STORE_FILE } from '../store/database.ts'
 import { lockDirectory } from '../store/lock.ts'
 
@@ -39,9 +39,7 @@ export function restoreServer(from: string, dataDir: string): { readonly withAut
   makeEmpty(dataDir, 'restore into')
   const lock = lockDirectory(dataDir)
   try {
-    const file = join(dataDir, STORE_FILE)
-    copyFileSync(join(from, STORE_FILE), file)
-    chmodSync(file, 0o600)
+    restore(from, dataDir, Date.now())
     return { withAuthority: copyAuthority(from, dataDir) }
   } finally {
     lock.release()

@@ -4,10 +4,16 @@
  * reserved block, so none of them is ever used again.
  */
 import { OpError } from '../lib/errors.ts'
-import type { Tables } from './tables.ts'
+import type { MetaKey, Tables } from './tables.ts'
 
-/** A restored backup begins this far above what it knows of: the cluster that it was taken from has gone on. */
-const RESTORE_BUMP = 1e9
+/** A restored backup begins at least this far above what it knows of: the cluster that it was taken from has gone on. */
+export const RESTORE_BUMP = 1e9
+/** A copy that nobody restored yet; else the mark is the revision from which the restored one counts. */
+export const COPIED = '1'
+/** As many revisions a second as no cluster writes: of two restores of one copy, the later one begins above. */
+const REVISIONS_PER_MS = 1_000
+/** A clock that is wrong by a century must not use up what can be counted exactly. */
+const TIME_REVISION_MAX = 2 ** 52
 
 export class Revisions {
   /** The first revision of this incarnation: nothing was written under it yet. */
@@ -18,18 +24,19 @@ export class Revisions {
   readonly #block: number
   #reserved: number
 
-  constructor(tables: Tables, block: number) {
-    const number = (text: string | undefined) => Number(text ?? 0)
-    const compacted = number(tables.meta('compactedRevision'))
-    const restored = tables.meta('restored') !== undefined
+  constructor(tables: Tables, block: number, nowMs: number) {
+    const restored = tables.meta('restored')
     this.#tables = tables
     this.#block = block
-    this.known = Math.max(tables.lastRevision(), number(tables.meta('openedRevision')), compacted)
-    this.#reserved = Math.max(this.known, number(tables.meta('reservedRevision')))
-    this.opened = this.#reserved + (restored ? RESTORE_BUMP : 0)
+    this.known = knownRevision(tables)
+    this.#reserved = reservedRevision(tables)
+    this.opened =
+      restored === undefined
+        ? this.#reserved
+        : Math.max(this.#reserved, restored === COPIED ? revisionForRestore(tables, nowMs) : Number(restored))
     this.#tables.inTransaction(() => {
       tables.setMeta('openedRevision', String(this.opened))
-      if (restored) tables.setMeta('compactedRevision', String(this.opened))
+      if (restored !== undefined) tables.setMeta('compactedRevision', String(this.opened))
       tables.deleteMeta('restored')
     })
     this.reserveAbove(this.opened)
@@ -59,3 +66,18 @@ export class Revisions {
     return revision > this.known && revision < this.opened
   }
 }
+
+/** From where on a restored copy counts when nothing is known of other restores of it. */
+export const revisionForRestore = (tables: Tables, nowMs: number): number =>
+  Math.max(
+    Math.max(reservedRevision(tables), metaNumber(tables, 'restored')) + RESTORE_BUMP,
+    Math.min(nowMs * REVISIONS_PER_MS, TIME_REVISION_MAX),
+  )
+
+const metaNumber = (tables: Tables, key: MetaKey): number => Number(tables.meta(key) ?? 0)
+
+const knownRevision = (tables: Tables): number =>
+  Math.max(tables.lastRevision(), metaNumber(tables, 'openedRevision'), metaNumber(tables, 'compactedRevision'))
+
+const reservedRevision = (tables: Tables): number =>
+  Math.max(knownRevision(tables), metaNumber(tables, 'reservedRevision'))

@@ -111,10 +111,11 @@ class SqliteStore implements Store {
     this.#db = db
     this.#lock = lock
     this.#tables = new Tables(db)
-    this.#revisions = new Revisions(this.#tables, options.revisionBlock ?? 10_000)
     this.incarnation = options.random.uuid()
     this.clusterUid = this.#tables.meta('clusterUid') ?? options.random.uuid()
     this.#tables.setMeta('clusterUid', this.clusterUid)
+    // Flushes the WAL, so that no torn one makes another cluster of this: its agents would refuse it.
+    this.#revisions = new Revisions(this.#tables, options.revisionBlock ?? 10_000, options.clock.nowMs())
     for (const object of this.#tables.objects()) this.#live.replace(keyString(keyOf(object)), deepFreeze(object))
     this.#version = new Version(this.#live, this.#revisions.opened)
     this.#compaction = new Compaction(this.#tables, () => this.#unavailable === undefined)

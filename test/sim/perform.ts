@@ -1,4 +1,5 @@
 /** Does one command of a story to the cluster. A command that finds nothing to act on does nothing. */
+import { tinyShape } from '../support/cluster.ts'
 import type { SimCluster } from '../support/simcluster.ts'
 import type { SimProcess } from '../support/simmachine.ts'
 import type { Acknowledged } from './acknowledged.ts'
@@ -12,6 +13,14 @@ export interface Scene {
 
 type Performers = {
   readonly [K in CommandKind]: (args: CommandArgs[K], scene: Scene) => void | Promise<void>
+}
+
+const GIB = 2 ** 30
+
+export async function applyModels(cluster: SimCluster): Promise<void> {
+  const shape = { ...tinyShape, attentionHeads: 12, kvHeads: 12 }
+  await cluster.apply('Model', 'small', { shape })
+  await cluster.apply('Model', 'large', { shape: { ...shape, weightBytes: 7 * GIB } })
 }
 
 const links = [...nodes, 'gateway'] as const
@@ -101,6 +110,8 @@ export async function endFaults({ cluster }: Scene): Promise<void> {
     for (const process of cluster.machines.get(node)?.processes() ?? []) process.machine.continueEngine(process)
   }
   for (const node of nodes) await tried(cluster.cordon(node, false))
+  // A disk that lost its past may have lost these, too, and nobody but a person has them.
+  await applyModels(cluster)
 }
 
 function withRank({ machines }: SimCluster, { pick }: { pick: number }, act: (process: SimProcess) => void): void {

@@ -1,17 +1,15 @@
 /** Tells one story to a fresh cluster: its faults, then their end; safe all the time, and settled in time. */
 import type { Clock } from '../../src/lib/clock.ts'
 import type { Facts, Logger } from '../../src/lib/log.ts'
-import { tinyShape } from '../support/cluster.ts'
 import type { BrokenDoor } from '../support/simcluster.ts'
 import { SimCluster } from '../support/simcluster.ts'
 import { Acknowledged } from './acknowledged.ts'
 import type { Story } from './commands.ts'
 import { nodes } from './commands.ts'
-import { endFaults, perform } from './perform.ts'
+import { applyModels, endFaults, perform } from './perform.ts'
 import { MEMORY, watchSafety } from './safety.ts'
 import { unsettled } from './settled.ts'
 
-const GIB = 2 ** 30
 /** The longest crash backoff, a node's loss, a drain and a load must fit. */
 const SETTLE_LIMIT_MS = 20 * 60_000
 const SETTLE_STEP_MS = 5_000
@@ -46,9 +44,7 @@ export async function tellStory(story: Story, tell?: Tell, broken?: BrokenDoor):
   const ended = (): Outcome => ({ findings: [...findings, ...lost()], settledAfterMs: 0 })
   const lost = () => (cluster.serverRuns ? acknowledged.findings() : [])
   try {
-    const shape = { ...tinyShape, attentionHeads: 12, kvHeads: 12 }
-    await cluster.apply('Model', 'small', { shape })
-    await cluster.apply('Model', 'large', { shape: { ...shape, weightBytes: 7 * GIB } })
+    await applyModels(cluster)
     await cluster.clock.advance(8_000)
     for (const command of story.commands) {
       say(JSON.stringify(command))

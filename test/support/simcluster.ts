@@ -229,7 +229,7 @@ export class SimCluster {
     const server = this.#server
     if (server === undefined) return undefined
     this.#server = undefined
-    this.#disk?.crash(remains)
+    this.#disk?.crash(remains, server.clock.nowMs())
     this.#remains = remains
     this.resumeServer()
     this.network.serverDown(true)

@@ -14,6 +14,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { restore } from '../../src/store/backup.ts'
 import { STORE_FILE } from '../../src/store/database.ts'
 import type { SeededRandom } from './virtualclock.ts'
 
@@ -40,6 +41,11 @@ export class SimDisk {
     this.#random = random
     this.#lies = lies
     this.#folder = this.#newFolder()
+    mkdirSync(this.#backupFolder)
+  }
+
+  get #backupFolder(): string {
+    return join(this.#root, 'backup')
   }
 
   /** The data directory of the next server. */
@@ -48,7 +54,7 @@ export class SimDisk {
   }
 
   get backupFile(): string {
-    return join(this.#root, 'backup.db')
+    return join(this.#backupFolder, STORE_FILE)
   }
 
   backupMade(): void {
@@ -56,10 +62,10 @@ export class SimDisk {
   }
 
   /** The process that had the folder is gone, at this very moment: what it left is in a folder of its own. */
-  crash(remains: Remains): void {
+  crash(remains: Remains, nowMs: number): void {
     const [from, to] = [this.#folder, this.#newFolder()]
     this.#folder = to
-    if (remains === 'Backup' && this.#hasBackup) return copyFileSync(this.backupFile, join(to, STORE_FILE))
+    if (remains === 'Backup' && this.#hasBackup) return restore(this.#backupFolder, to, nowMs)
     for (const file of [STORE_FILE, `${STORE_FILE}-wal`])
       if (existsSync(join(from, file))) copyFileSync(join(from, file), join(to, file))
     const wal = join(to, `${STORE_FILE}-wal`)

@@ -4,6 +4,7 @@ import Database from 'better-sqlite3'
 import { describe, expect, test } from 'vitest'
 import { isOpError } from '../../../src/lib/errors.ts'
 import { silentLogger } from '../../../src/lib/log.ts'
+import { restore } from '../../../src/store/backup.ts'
 import { openStore } from '../../../src/store/sqlite.ts'
 import type { Store } from '../../../src/store/store.ts'
 import { aFolder, aStore, putModel, revisionOf, told, Watching } from '../../support/stores.ts'
@@ -151,6 +152,70 @@ describe('a backup', () => {
     const again = (await aStore({ dataDir: copy })).store
     expect(again.snapshot().revision - revision).toBeLessThan(1e6)
   })
+})
+
+describe('a restored backup', () => {
+  const HOUR_MS = 3_600_000
+
+  test('begins above all that an earlier restore of it gave out, also when the clock was set back in between', async () => {
+    const clock = new VirtualClock()
+    const { store } = await aStore({ dataDir: aFolder(), clock })
+    await write(store, 'a', '1')
+    const backup = aFolder()
+    await store.backup(join(backup, 'mctl.db'))
+    let last = 0
+    for (const byMs of [1, HOUR_MS, -2 * HOUR_MS, -1, 0]) {
+      clock.jumpWall(byMs)
+      const dataDir = aFolder()
+      restore(backup, dataDir, clock.nowMs())
+      const restored = await open(dataDir, { clock })
+      expect(restored.snapshot().revision).toBeGreaterThan(last)
+      for (let i = 0; i < 20; i++) last = revisionOf(await write(restored, 'a', String(i)))
+      expect(Number.isSafeInteger(last)).toBe(true)
+      await restored.close()
+    }
+  })
+
+  test('of a copy that was copied by hand goes on by the time of day', async () => {
+    const clock = new VirtualClock()
+    const { store } = await aStore({ dataDir: aFolder(), clock })
+    const [backup, byHand] = [aFolder(), aFolder()]
+    await store.backup(join(backup, 'mctl.db'))
+    copyFileSync(join(backup, 'mctl.db'), join(byHand, 'mctl.db'))
+    const dataDir = aFolder()
+    restore(backup, dataDir, clock.nowMs())
+    const first = await open(dataDir, { clock })
+    const last = revisionOf(await write(first, 'a', '1'))
+    await first.close()
+    clock.jumpWall(10_000)
+    expect((await aStore({ dataDir: byHand, clock })).store.snapshot().revision).toBeGreaterThan(last)
+  })
+
+  test('counts exactly under a clock that is centuries ahead, and never below what it knows', async () => {
+    const { store } = await aStore({ dataDir: aFolder(), clock: new VirtualClock(Date.parse('2900-01-01T00:00:00Z')) })
+    const [backup, dataDir] = [aFolder(), aFolder()]
+    await store.backup(join(backup, 'mctl.db'))
+    restore(backup, dataDir, Date.parse('2900-01-01T00:00:00Z'))
+    const ahead = await open(dataDir)
+    const again = aFolder()
+    await ahead.backup(join(again, 'mctl.db'))
+    const { revision } = ahead.snapshot()
+    await ahead.close()
+    const next = aFolder()
+    restore(again, next, 0)
+    const { store: restored } = await aStore({ dataDir: next })
+    expect(restored.snapshot().revision).toBeGreaterThan(revision + 1e8)
+    expect(Number.isSafeInteger(revisionOf(await write(restored, 'a', '1')))).toBe(true)
+  })
+})
+
+test('a new store is the same cluster from its first moment on, whatever becomes of its WAL', async () => {
+  const dataDir = aFolder()
+  const first = await open(dataDir)
+  const copy = aFolder()
+  copyFileSync(join(dataDir, 'mctl.db'), join(copy, 'mctl.db'))
+  await first.close()
+  expect((await aStore({ dataDir: copy })).store.clusterUid).toBe(first.clusterUid)
 })
 
 describe('compaction', () => {
