@@ -56,8 +56,10 @@ export type DeploymentTemplate = Pick<
   'model' | 'servedName' | 'parallelism' | 'serving' | 'engine' | 'placement' | 'restartedAt'
 >
 
+/** As Kubernetes has it. `operator` absent: Equal with a value, else Exists. */
 export interface Toleration {
-  readonly key: string
+  readonly key?: string
+  readonly operator?: 'Exists' | 'Equal'
   readonly value?: string
   readonly effect?: 'NoSchedule'
 }

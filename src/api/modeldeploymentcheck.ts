@@ -28,7 +28,7 @@ export const modelDeploymentRules: readonly Rule<ModelDeployment>[] = [
     reads: ['spec.placement.tolerations'],
     check: ({ spec }) =>
       (spec.placement?.tolerations ?? []).flatMap((toleration, index) =>
-        checkTaintKey(`spec.placement.tolerations[${index}]`, toleration),
+        checkToleration(`spec.placement.tolerations[${index}]`, toleration),
       ),
   },
   { reads: ['spec.update'], check: ({ spec }) => checkUpdate(spec.update ?? {}) },
@@ -105,8 +105,18 @@ function checkUpdate(update: Loose<ModelDeployment['spec']['update']>): readonly
   return [invalid('spec.update.maxUnavailable', 0, 'may not be 0 when `maxSurge` is 0')]
 }
 
+function checkToleration(field: string, { key, operator, value }: Toleration): readonly Cause[] {
+  if (operator === 'Exists' && value !== undefined)
+    return [forbidden(`${field}.value`, 'must be absent when `operator` is Exists, which accepts every value')]
+  if (key !== undefined) return checkTaintKey(field, { key, ...(value === undefined ? {} : { value }) })
+  return operator === 'Exists' ? [] : [required(`${field}.key`, 'may only be absent when `operator` is Exists')]
+}
+
 /** Key and value of a taint or toleration. */
-export function checkTaintKey(field: string, taint: Pick<Toleration, 'key' | 'value'>): readonly Cause[] {
+export function checkTaintKey(
+  field: string,
+  taint: { readonly key: string; readonly value?: string },
+): readonly Cause[] {
   const causes: Cause[] = []
   const keyFault = qualifiedNameFault(taint.key)
   if (keyFault !== undefined) causes.push(invalid(`${field}.key`, taint.key, keyFault))

@@ -41,10 +41,15 @@ export function nodeRefusal(node: NodeView, { template, siblingNodes }: Demand):
   return undefined
 }
 
-const tolerates = (toleration: Toleration, taint: Taint): boolean =>
-  toleration.key === taint.key &&
-  (toleration.value === undefined || toleration.value === (taint.value ?? '')) &&
-  (toleration.effect === undefined || toleration.effect === taint.effect)
+/** `operator` absent: Equal with a value, else Exists; Equal without a value means the empty one. */
+export function tolerates({ key, value, effect, operator }: Toleration, taint: Taint): boolean {
+  const anyValue = (operator ?? (value === undefined ? 'Exists' : 'Equal')) === 'Exists'
+  return (
+    (key === undefined || key === taint.key) &&
+    (anyValue || (value ?? '') === (taint.value ?? '')) &&
+    (effect === undefined || effect === taint.effect)
+  )
+}
 
 /** Are the model's files on the node, or can it fetch them? A bare shape has none, and only the fake engine runs without. */
 export function presenceRefusal(node: NodeView, { template, source, digest, fetch }: Demand): Refusal | undefined {

@@ -143,6 +143,18 @@ describe('what is wrong is said in the words of Kubernetes', () => {
     [{ placement: { nodes: ['a', 'b', 'a'] } }, 'spec.placement.nodes[2]: Duplicate value: "a"'],
     [{ placement: { tolerations: [{ key: '' }] } }, 'spec.placement.tolerations[0].key: Required value'],
     [
+      { placement: { tolerations: [{ value: 'a' }] } },
+      'spec.placement.tolerations[0].key: Required value: may only be absent when `operator` is Exists',
+    ],
+    [
+      { placement: { tolerations: [{ key: 'a', operator: 'Exists', value: 'b' }] } },
+      'spec.placement.tolerations[0].value: Forbidden: must be absent when `operator` is Exists, which accepts every value',
+    ],
+    [
+      { placement: { tolerations: [{ key: 'a', operator: 'Like' }] } },
+      'spec.placement.tolerations[0].operator: Unsupported value: "Like": supported values: "Exists", "Equal"',
+    ],
+    [
       { engine: { args: ['--temp=1'] } },
       'spec.engine.args: Forbidden: may only be set with an engine by name, because flags differ from engine to engine',
     ],
