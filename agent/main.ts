@@ -29,6 +29,7 @@ import type { EngineReport } from './nodestatus.ts'
 import { machineDoors } from './observe/doors.ts'
 import type { Observe } from './observe/facts.ts'
 import { createObserver } from './observe/index.ts'
+import { loopbackPorts, portObserver, systemInterfaces } from './observe/ports.ts'
 import type { Simulation } from './observe/simulate.ts'
 import { parseSimulation, reportAs } from './observe/simulate.ts'
 import { checkPortRange, defaultPortRange, ephemeralRange, parsePortRange } from './ports.ts'
@@ -96,7 +97,7 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
       ...(options.llamaCppDir === undefined ? {} : { folder: options.llamaCppDir }),
       ...(options.searchPath === undefined ? {} : { searchPath: options.searchPath }),
     })
-    const machine = machineOf(options, runtimes, simulation)
+    const machine = machineOf(options, runtimes, simulation, credentialsFile === undefined)
     const { bootId } = await machine.observe({ pids: [], loadedBytes: 0 })
     const hostDoors = { dataDir, address, credentialsFile, portRange, bootId, runtimes, clock: systemClock, log }
     const shelf = new DiskShelf({
@@ -267,9 +268,17 @@ function on(signal: AbortSignal | undefined, run: () => void): void {
 }
 
 /** Observation and probes belong together: the GPU limit is a fact of the machine that only an engine can tell. */
-function machineOf(options: RunAgentOptions, runtimes: Runtimes, simulation: Simulation | undefined) {
+function machineOf(
+  options: RunAgentOptions,
+  runtimes: Runtimes,
+  simulation: Simulation | undefined,
+  loopbackOnly: boolean,
+) {
   let gpuMemoryBytes: number | undefined
-  const plain = createObserver({ platform: process.platform, doors: machineDoors, dataDir: options.dataDir })
+  const { platform } = process
+  const portDoors = { ...machineDoors, interfaces: systemInterfaces }
+  const ports = loopbackOnly ? loopbackPorts : portObserver({ platform, doors: portDoors, clock: systemClock })
+  const plain = createObserver({ platform, doors: machineDoors, dataDir: options.dataDir, ports })
   const withGpu: Observe = async (own) => {
     const facts = await plain(own)
     return gpuMemoryBytes === undefined ? facts : { ...facts, gpuMemoryBytes }

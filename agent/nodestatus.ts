@@ -34,7 +34,10 @@ export interface NodeStatusInput {
   readonly nowMs: number
 }
 
-export type NodeReport = Pick<NodeStatus, 'nodeInfo' | 'capacity' | 'engines' | 'models' | 'addresses' | 'conditions'>
+export type NodeReport = Pick<
+  NodeStatus,
+  'nodeInfo' | 'capacity' | 'engines' | 'models' | 'ports' | 'addresses' | 'conditions'
+>
 
 /** The agent's part of Node.status: equal inputs give equal reports, so that only changes are written. */
 export function nodeReport(input: NodeStatusInput): NodeReport {
@@ -56,6 +59,7 @@ export function nodeReport(input: NodeStatusInput): NodeReport {
     },
     engines: engines.engines,
     ...(models === undefined ? {} : { models: models.map(modelReport) }),
+    ...(facts.ports === undefined ? {} : { ports: facts.ports }),
     addresses: [
       { type: 'Internal', address },
       ...(modelsDoor === undefined

@@ -1,5 +1,7 @@
 /** What is true of this machine: the agent reports it, nothing here decides. Bytes, as counted by the OS. */
 
+import type { NodePort } from '../../src/api/node.ts'
+
 export type Pressure = 'Normal' | 'Warn' | 'Critical'
 
 /** Changes at most with a reboot or an upgrade. */
@@ -29,6 +31,8 @@ export interface LiveFacts {
 export interface MachineFacts extends FixedFacts, LiveFacts {
   /** The figures are laboratory figures. */
   readonly simulated?: boolean
+  /** Absent: nobody looked, or a simulated node, whose cables are not its own. */
+  readonly ports?: readonly NodePort[]
 }
 
 /** Our own engines, which headroom does not count as others. */

@@ -49,6 +49,26 @@ export interface EngineInfo {
 export type LinkType =
   'Thunderbolt3' | 'Thunderbolt4' | 'Thunderbolt5' | 'Ethernet1G' | 'Ethernet2.5G' | 'Ethernet10G' | 'WiFi' | 'Loopback'
 
+export type PortType = 'Thunderbolt' | 'Ethernet' | 'WiFi' | 'Loopback'
+
+/** Where a cable or a network meets the node, as its agent sees it. Only those with a signal are reported. */
+export interface NodePort {
+  /** en2, eth0 */
+  readonly interface: string
+  readonly type: PortType
+  /** With the length of the prefix: 10.0.0.1/30; of link-local IPv6 with the interface: fe80::1%en2/64. */
+  readonly addresses: readonly string[]
+  /** As negotiated, in 1e9 bits per second. */
+  readonly speedGbps?: number
+  /** Thunderbolt: of this port, and of the port at the other end of its cable. */
+  readonly domainUuid?: string
+  readonly peerDomainUuid?: string
+  /** The bridge that holds the port: the addresses are the bridge's. */
+  readonly bridge?: string
+  /** true: RDMA is switched on and offered by this port at a speed that the engines can use. */
+  readonly rdma?: boolean
+}
+
 export interface NodeLink {
   readonly peer: string
   readonly type: LinkType
@@ -56,8 +76,14 @@ export interface NodeLink {
   readonly address?: string
   readonly peerAddress?: string
   readonly bandwidthGBps?: number
+  /** Of a small message there and back. */
+  readonly latencyMicros?: number
   readonly allReduceMicros?: number
   readonly hopMicros?: number
+  /** When bandwidth and latency were measured; absent: they are those of its type. */
+  readonly measuredAt?: string
+  /** Why the peer was not reached over this link when it was last tried: such a link carries nothing. */
+  readonly failure?: string
 }
 
 export interface NodeModel {
@@ -84,6 +110,8 @@ export interface NodeStatus {
   readonly bound?: { readonly memory: string }
   readonly models?: readonly NodeModel[]
   readonly engines?: readonly EngineInfo[]
+  readonly ports?: readonly NodePort[]
+  /** The server finds them by the ports of both ends; those of a node that reports no ports are left as they are. */
   readonly links?: readonly NodeLink[]
   readonly addresses?: readonly NodeAddress[]
   /** Ready (server), MemoryPressure, DiskPressure, ThermalPressure (agent), Overcommitted, Drained while spec.drain is set (server). */

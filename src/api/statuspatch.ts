@@ -14,7 +14,7 @@ export type StatusPatch = Readonly<Record<string, unknown>>
 /** Node conditions that an agent observes itself. */
 export const agentConditionTypes = ['MemoryPressure', 'DiskPressure', 'ThermalPressure', 'EngineMissing'] as const
 
-const nodeFields = ['nodeInfo', 'capacity', 'engines', 'links', 'addresses', 'models', 'conditions'] as const
+const nodeFields = ['nodeInfo', 'capacity', 'engines', 'ports', 'links', 'addresses', 'models', 'conditions'] as const
 const shardFields = [
   'phase',
   'pid',

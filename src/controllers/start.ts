@@ -2,6 +2,7 @@
 import type { Controller, ControllerDoors } from './controller.ts'
 import { startController } from './controller.ts'
 import { gcLoop } from './gc.ts'
+import { linksLoop } from './links.ts'
 import { modelLoop } from './model.ts'
 import { modelDeploymentLoop } from './modeldeployment.ts'
 import { nodeLoop } from './node.ts'
@@ -15,7 +16,14 @@ export type { ControllerDoors } from './controller.ts'
  * left to do now (waits in the future do not count): for tests and for a clean end.
  */
 export function startControllers(doors: ControllerDoors): Controller {
-  const loops = [nodeLoop(doors), shardLoop(doors), shardGroupLoop(doors), modelDeploymentLoop(doors), gcLoop(doors)]
+  const loops = [
+    nodeLoop(doors),
+    linksLoop(doors),
+    shardLoop(doors),
+    shardGroupLoop(doors),
+    modelDeploymentLoop(doors),
+    gcLoop(doors),
+  ]
   if (doors.hub !== undefined) loops.push(modelLoop(doors, doors.hub))
   const controllers = loops.map((loop) => startController(doors, loop))
   return {

@@ -34,8 +34,9 @@ export const bestOfLinks = (links: readonly PairLink[]): PairLink | undefined =>
 
 const slowness = (link: PairLink) => link.allReduceSeconds + link.hopSeconds + 1 / link.bytesPerSecond
 
-/** undefined: the link does not carry this backend. */
+/** undefined: the link does not carry this backend, or was found not to carry anything. */
 export function linkSpeed(link: NodeLink, transport: Transport): PairLink | undefined {
+  if (link.failure !== undefined) return undefined
   const wanted = transport === 'Jaccl' ? 'RDMA' : 'TCP'
   if (wanted === 'RDMA' && link.transport !== 'RDMA') return undefined
   // TCP runs over a cable that was measured with RDMA, too, but not at the measured speed.

@@ -142,7 +142,7 @@ function bestOf(
 }
 
 const kindOf = (link: NodeLink): string =>
-  `${link.type} ${link.transport} ${link.allReduceMicros ?? ''} ${link.hopMicros ?? ''} ${link.bandwidthGBps ?? ''}`
+  `${link.type} ${link.transport} ${link.allReduceMicros ?? ''} ${link.hopMicros ?? ''} ${link.bandwidthGBps ?? ''} ${link.failure === undefined ? '' : 'failed'}`
 
 export const bestFigures = (a: PairLink, b: PairLink): PairLink => ({
   ...a,
@@ -155,8 +155,8 @@ export const bestFigures = (a: PairLink, b: PairLink): PairLink => ({
 function islandsOf(nodes: readonly NodeView[], indexes: ReadonlyMap<string, number>): readonly number[] {
   const neighbours = nodes.map((): number[] => [])
   for (const [from, { links }] of nodes.entries())
-    for (const { type, peer } of links) {
-      const to = type.startsWith('Thunderbolt') ? indexes.get(peer) : undefined
+    for (const { type, peer, failure } of links) {
+      const to = type.startsWith('Thunderbolt') && failure === undefined ? indexes.get(peer) : undefined
       if (to === undefined) continue
       neighbours[from]?.push(to)
       neighbours[to]?.push(from)
