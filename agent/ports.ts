@@ -4,6 +4,7 @@
  * minutes after its use, so that a late peer of an old epoch finds nobody.
  */
 import { createServer } from 'node:net'
+import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import type { Clock } from '../src/lib/clock.ts'
 import { OpError } from '../src/lib/errors.ts'
@@ -121,9 +122,16 @@ function readResting(path: string): [number, number][] {
   )
 }
 
-/** On the shard's address, on loopback and on all: one of them alone may be free while another listens on the port. */
+/**
+ * On every own address and on all: one of them alone may be free while another listens on the port, and the rank may be
+ * told to meet the others on any of them.
+ */
 async function isFree(port: number, address: string): Promise<boolean> {
-  for (const host of new Set([address, '127.0.0.1', '0.0.0.0'])) if (!(await canListen(port, host))) return false
+  const own = Object.values(networkInterfaces()).flatMap((found = []) =>
+    found.filter(({ family }) => family === 'IPv4'),
+  )
+  for (const host of new Set([address, ...own.map((found) => found.address), '127.0.0.1', '0.0.0.0']))
+    if (!(await canListen(port, host))) return false
   return true
 }
 

@@ -3,22 +3,28 @@ import type { StoreAction } from './actions.ts'
 import { setSpec } from './actions.ts'
 import type { GroupScene } from './groupscene.ts'
 import { holdingRendezvous } from './groupscene.ts'
+import { meetingHosts } from './links/ring.ts'
 import { recreateHold } from './rollout.ts'
 
 /** Time that agents have, from the rendezvous on, to read it and start their rank; the ring itself waits 15 s. */
 export const RENDEZVOUS_WINDOW_MS = 12_000
 
 /**
- * Once every rank is Prepared: who meets whom, into every Shard in one transaction. Each rank's entry is the address
- * that it took at Prepared; nothing of an older epoch may still be alive where it could answer.
+ * Once every rank is Prepared: who meets whom, into every Shard in one transaction. Each rank's entry has the port that
+ * it took at Prepared, at its address on the best link towards who connects to it; nothing of an older epoch may still
+ * be alive where it could answer.
  */
 export function rendezvousActions(scene: GroupScene): readonly StoreAction[] {
   const { current, nowMs } = scene
   if (current.some((s) => s.spec.rendezvous !== null || s.status?.phase !== 'Prepared')) return []
   if (holdingRendezvous(scene).length > 0 || recreateHold(scene) !== undefined) return []
-  const addresses = current.map((s) => s.status?.ringAddress)
-  if (addresses.some((a) => a === undefined)) return []
-  const hosts = addresses.map((a) => [a])
+  const ranks = current.flatMap((s) => {
+    const ringAddress = s.status?.ringAddress
+    return ringAddress === undefined ? [] : [{ node: scene.nodeOf(s.spec.nodeName), ringAddress }]
+  })
+  const [first] = current
+  if (first === undefined || ranks.length < current.length) return []
+  const hosts = meetingHosts(ranks, first.spec.transport)
   const startByMs = nowMs + RENDEZVOUS_WINDOW_MS
   return current.map((s) => setSpec(s, { ...s.spec, rendezvous: { startByMs, hosts } }))
 }

@@ -32,7 +32,8 @@ export interface Ring<Rank> {
 export const bestOfLinks = (links: readonly PairLink[]): PairLink | undefined =>
   links.length === 0 ? undefined : links.reduce((best, link) => (slowness(link) < slowness(best) ? link : best))
 
-const slowness = (link: PairLink) => link.allReduceSeconds + link.hopSeconds + 1 / link.bytesPerSecond
+/** What a step of a megabyte waits: a fast cable that was measured slow is no fast cable. */
+export const slowness = (link: PairLink): number => link.allReduceSeconds + link.hopSeconds + 1e6 / link.bytesPerSecond
 
 /** undefined: the link does not carry this backend, or was found not to carry anything. */
 export function linkSpeed(link: NodeLink, transport: Transport): PairLink | undefined {
@@ -51,14 +52,16 @@ export const assumedLink = (transport: Transport): PairLink => ({
 
 function fromClass(
   link: LinkClass,
-  measured: Partial<Pick<NodeLink, 'allReduceMicros' | 'hopMicros' | 'bandwidthGBps'>>,
+  measured: Partial<Pick<NodeLink, 'allReduceMicros' | 'hopMicros' | 'bandwidthGBps' | 'latencyMicros'>>,
   transport: Transport,
 ): PairLink {
-  const hopMicros =
-    measured.hopMicros ?? (transport === 'Rpc' ? Math.max(LLAMACPP_RPC_HOP_MICROS, link.hopMicros) : link.hopMicros)
+  // No engine is quicker than the wire: a hop is one way, an all-reduce there and back.
+  const { latencyMicros = 0 } = measured
+  const typicalHopMicros = transport === 'Rpc' ? Math.max(LLAMACPP_RPC_HOP_MICROS, link.hopMicros) : link.hopMicros
+  const hopMicros = measured.hopMicros ?? Math.max(typicalHopMicros, latencyMicros / 2)
   const isMeasured = measured.allReduceMicros !== undefined || measured.hopMicros !== undefined
   return {
-    allReduceSeconds: (measured.allReduceMicros ?? link.allReduceMicros) * MICRO,
+    allReduceSeconds: (measured.allReduceMicros ?? Math.max(link.allReduceMicros, latencyMicros)) * MICRO,
     growthPerRank:
       measured.allReduceMicros === undefined
         ? link.allReduceGrowthPerRank

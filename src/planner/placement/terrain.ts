@@ -142,7 +142,7 @@ function bestOf(
 }
 
 const kindOf = (link: NodeLink): string =>
-  `${link.type} ${link.transport} ${link.allReduceMicros ?? ''} ${link.hopMicros ?? ''} ${link.bandwidthGBps ?? ''} ${link.failure === undefined ? '' : 'failed'}`
+  `${link.type} ${link.transport} ${link.allReduceMicros ?? ''} ${link.hopMicros ?? ''} ${link.bandwidthGBps ?? ''} ${link.latencyMicros ?? ''} ${link.failure === undefined ? '' : 'failed'}`
 
 export const bestFigures = (a: PairLink, b: PairLink): PairLink => ({
   ...a,
