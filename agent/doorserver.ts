@@ -7,8 +7,9 @@ import { readFileSync, statSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { RequestListener, Server } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
-import { createSecureContext } from 'node:tls'
-import type { SecureContext, SecureContextOptions, TLSSocket } from 'node:tls'
+import type { Duplex } from 'node:stream'
+import { TLSSocket, createSecureContext } from 'node:tls'
+import type { SecureContext, SecureContextOptions } from 'node:tls'
 
 /** `visitors`: the organization that the certificate of whoever knocks must carry. */
 export function doorServer(credentialsFile: string | undefined, visitors: string, onRequest: RequestListener): Server {
@@ -27,13 +28,33 @@ export function doorServer(credentialsFile: string | undefined, visitors: string
       }
     },
   })
-  server.on('request', onRequest)
   // Every node and person has a certificate of the same authority: only the visitors' open this door.
   server.on('secureConnection', (socket: TLSSocket) => {
-    if (socket.getPeerCertificate().subject?.O !== visitors) socket.destroy()
+    if (visitorAt(socket, visitors) === undefined) socket.destroy()
+  })
+  // What came with the last bytes of the handshake was read already when that connection was cut.
+  server.on('request', (request, reply) => {
+    if (visitorAt(request.socket, visitors) === undefined) request.socket.destroy()
+    else onRequest(request, reply)
   })
   return server
 }
+
+/** Name in the certificate of whoever came through such a door, if it is of that organization. */
+export function visitorAt(socket: Duplex, organization: string): string | undefined {
+  if (!(socket instanceof TLSSocket) || socket.destroyed) return undefined
+  const { O, CN } = socket.getPeerCertificate()?.subject ?? {}
+  return O === organization && typeof CN === 'string' ? CN : undefined
+}
+
+export interface NodeIdentity {
+  readonly keyPem: string
+  readonly certificatePem: string
+  readonly authorityPem: string
+}
+
+export const readIdentity = (credentialsFile: string): NodeIdentity =>
+  JSON.parse(readFileSync(credentialsFile, 'utf8')) as NodeIdentity
 
 class Contexts {
   readonly #file: string
@@ -44,10 +65,7 @@ class Contexts {
   }
 
   options(): SecureContextOptions {
-    const { keyPem, certificatePem, authorityPem } = JSON.parse(readFileSync(this.#file, 'utf8')) as Record<
-      string,
-      string
-    >
+    const { keyPem, certificatePem, authorityPem } = readIdentity(this.#file)
     return { key: keyPem, cert: certificatePem, ca: authorityPem }
   }
 

@@ -11,6 +11,8 @@ import type { EngineEvent, HostSpec } from './protocol.ts'
 export interface Companion {
   /** Before the engine starts: resolves with undefined when it may, or with what is missing. An abort ends it, too. */
   beforeStart(signal: AbortSignal): Promise<string | undefined>
+  /** The engine's arguments with what was found out before its start. */
+  complete?(argv: readonly string[]): readonly string[]
   /** From the start until the signal aborts: events as the engine would tell them. */
   attend(tell: (event: EngineEvent) => void, signal: AbortSignal): Promise<void>
   /** What a line of the engine's output tells; `exit` stands for last words, the process ends by itself. */
@@ -19,6 +21,8 @@ export interface Companion {
   veto?(line: string): string | undefined
   /** What becomes of a request at the leader's door. */
   admit?(request: Incoming, signal: AbortSignal): Promise<Admission>
+  /** The engine has ended. */
+  close?(): void
 }
 
 export interface Incoming {
@@ -32,13 +36,13 @@ export type Admission =
   /** Absent body: the request has none. */
   | { readonly kind: 'Forward'; readonly path: string; readonly body?: string }
 
-export function companionOf({ companion }: HostSpec, clock: Clock): Companion | undefined {
+export function companionOf({ companion, shardUid, credentialsFile }: HostSpec, clock: Clock): Companion | undefined {
   switch (companion?.kind) {
     case undefined:
       return undefined
     case 'LlamaServer':
-      return llamaServerCompanion(companion, clock)
+      return llamaServerCompanion(companion, credentialsFile, clock)
     case 'RpcWorker':
-      return rpcWorkerCompanion(companion, clock)
+      return rpcWorkerCompanion({ ...companion, shardUid, credentialsFile }, clock)
   }
 }

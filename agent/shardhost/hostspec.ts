@@ -53,7 +53,8 @@ export function hostSpecOf(shard: Shard, handle: Handle, options: HostSpecOption
     files: launch.files,
     ...(launch.companion === undefined ? {} : { companion: launch.companion }),
     eventsFd: 3,
-    door: isLeader(shard) ? { address, port, enginePort, servedName: spec.serving.servedName, ...secured } : null,
+    door: isLeader(shard) ? { address, port, enginePort, servedName: spec.serving.servedName } : null,
+    ...secured,
     startupDeadlineMs: startupDeadlineMs(shard),
     liveness: { ...defaultLiveness, ...launch.liveness },
   }

@@ -4,6 +4,7 @@
  * socket; the host keeps `state.json` (atomic) and, at the end, `exit.json`. Both are read when the host is gone.
  */
 import type { ShardExit } from '../../src/api/shard.ts'
+import type { TunnelEnd } from './tunnel.ts'
 
 export interface EngineLaunch {
   readonly argv: readonly string[]
@@ -35,9 +36,9 @@ export interface HostSpec {
     readonly port: number
     readonly enginePort: number
     readonly servedName: string
-    /** The node's key and certificate; absent: plain HTTP, on loopback. */
-    readonly credentialsFile?: string
   }
+  /** The node's key and certificate, for every door of this shard; absent: plain, on loopback. */
+  readonly credentialsFile?: string
   readonly startupDeadlineMs: number
   readonly liveness: Liveness
 }
@@ -65,13 +66,21 @@ export type CompanionSpec =
   | {
       readonly kind: 'LlamaServer'
       readonly enginePort: number
-      /** `host:port` of the RPC servers, rank 1 first; none: it computes alone. */
-      readonly workers: readonly string[]
+      /** Ways to the RPC servers, rank 1 first; none: it computes alone. */
+      readonly workers: readonly TunnelEnd[]
       /** Layers of the whole model. */
       readonly layers: number
       readonly limits: { readonly servedName: string; readonly contextTokens: number; readonly maxOutputTokens: number }
     }
-  | { readonly kind: 'RpcWorker'; /** `host:port` */ readonly listen: string }
+  | {
+      readonly kind: 'RpcWorker'
+      /** Where the engine listens on 127.0.0.1. */
+      readonly enginePort: number
+      /** `ip:port` of the way in. */
+      readonly address: string
+      /** The node that leads the group: nobody else comes in. */
+      readonly visitor: string
+    }
 
 export type HostPhase = 'Starting' | 'Loading' | 'Ready' | 'Stopping' | 'Exited'
 
@@ -148,6 +157,9 @@ export type EngineEvent =
     }
   | { readonly ev: 'stopping' }
   | { readonly ev: 'exit'; readonly code: number; readonly reason: string }
+
+/** Stands in the engine's arguments for `127.0.0.1:port` of the way to that rank: the port is known when it is open. */
+export const wayTo = (rank: number): string => `@WAY_TO_RANK_${rank}@`
 
 /** Stands for the host's pid, as a JSON string, in `HostSpec.files`: the agent cannot know it before the host runs. */
 export const HOST_PID_TOKEN = '@SHARDHOST_PID@'

@@ -74,8 +74,9 @@ export class Shardhost {
     })
     this.#companion = companionOf(spec, clock)
     const admit = this.#companion?.admit
-    if (spec.door !== null)
-      this.#door = new Door({ ...spec.door, shardUid: spec.shardUid, ...(admit === undefined ? {} : { admit }) })
+    const { door, shardUid, credentialsFile } = spec
+    if (door !== null)
+      this.#door = new Door({ ...door, shardUid, credentialsFile, ...(admit === undefined ? {} : { admit }) })
     // After the door: an idle leader is asked for a canary beside it.
     this.#health = this.#newHealth()
   }
@@ -89,6 +90,7 @@ export class Shardhost {
     await over
     this.#over.abort()
     this.#door?.close()
+    this.#companion?.close?.()
     await this.#control.close()
     this.#log.close()
   }
@@ -111,19 +113,24 @@ export class Shardhost {
     } catch (error) {
       return this.#end(null, null, { reason: 'ShardhostFailed', message: `before the start: ${messageOf(error)}` })
     }
-    const message = await this.#companion?.beforeStart(this.#calledOff.signal)
+    const message = await this.#companion?.beforeStart(this.#calledOff.signal).catch(messageOf)
     if (this.#asked !== undefined) return this.#end(null, null, this.#asked)
     if (message !== undefined) return this.#end(null, null, { reason: 'PeerMissing', message })
-    this.#engine = startEngine(this.#spec.engine, {
-      onOutput: (chunk) => this.#log.write(chunk),
-      onLine: (line) => this.#onLine(line),
-      onEvent: (event) => this.#onEvent(event),
-      onEnd: (code, signal) => this.#end(code, signal, this.#asked),
-      onSpawnError: (error) =>
-        this.#end(null, null, { reason: 'EngineNotStarted', message: `start the engine: ${error.message}` }),
-    })
+    const { engine } = this.#spec
+    const argv = this.#companion?.complete?.(engine.argv) ?? engine.argv
+    this.#engine = startEngine(
+      { ...engine, argv },
+      {
+        onOutput: (chunk) => this.#log.write(chunk),
+        onLine: (line) => this.#onLine(line),
+        onEvent: (event) => this.#onEvent(event),
+        onEnd: (code, signal) => this.#end(code, signal, this.#asked),
+        onSpawnError: (error) =>
+          this.#end(null, null, { reason: 'EngineNotStarted', message: `start the engine: ${error.message}` }),
+      },
+    )
     if (this.#engine === undefined) return
-    this.#note(`engine started, pid ${this.#engine.pid}: ${this.#spec.engine.argv.join(' ')}`)
+    this.#note(`engine started, pid ${this.#engine.pid}: ${argv.join(' ')}`)
     this.#changed()
     this.#clock.after(this.#spec.startupDeadlineMs, () => this.#onStartDeadline())
     this.#health.start(this.#over.signal)

@@ -9,6 +9,8 @@ export interface Rendezvous {
   readonly startByMs: number
   /** Per rank, the addresses (`ip:port`) under which THIS rank must see it. */
   readonly hosts: readonly (readonly string[])[]
+  /** Per rank, who holds it. Absent: an older server wrote it. */
+  readonly members?: readonly { readonly node: string; readonly shardUid: string }[]
 }
 
 export interface ShardSpec {

@@ -26,5 +26,6 @@ export function rendezvousActions(scene: GroupScene): readonly StoreAction[] {
   if (first === undefined || ranks.length < current.length) return []
   const hosts = meetingHosts(ranks, first.spec.transport)
   const startByMs = nowMs + RENDEZVOUS_WINDOW_MS
-  return current.map((s) => setSpec(s, { ...s.spec, rendezvous: { startByMs, hosts } }))
+  const members = current.map(({ spec, metadata }) => ({ node: spec.nodeName, shardUid: metadata.uid }))
+  return current.map((s) => setSpec(s, { ...s.spec, rendezvous: { startByMs, hosts, members } }))
 }

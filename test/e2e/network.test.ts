@@ -5,6 +5,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { GGUF_SOURCE, withLlamaCpp } from '../support/llamacpp.ts'
 import { NetLab, labObstacle } from '../support/netlab.ts'
 import type { Placed } from '../support/netlab.ts'
 import { root, until } from '../support/processes.ts'
@@ -65,28 +66,28 @@ beforeAll(async () => {
   key = (await mctl('api-key', 'create', 'test')).stdout.trim()
 })
 afterAll(async () => {
-  for (const name of ['single', 'pipe', 'tensor'])
+  for (const name of ['single', 'pipe', 'tensor', 'rpc'])
     await mctl('delete', 'md', name, '--ignore-not-found', '--timeout', '30s')
   await lab.end()
   rmSync(dir, { recursive: true, force: true, maxRetries: 10 })
 })
 
-const manifest = (name: string, engine: string, parallelism: object) =>
+const manifest = (name: string, engine: string, parallelism: object, source = 'file:smollm2-135m') =>
   JSON.stringify({
     apiVersion: 'mctl.dev/v1alpha1',
     kind: 'ModelDeployment',
     metadata: { name },
     spec: {
-      model: { source: 'file:smollm2-135m' },
+      model: { source },
       parallelism,
       serving: { contextTokens: 512, concurrency: 1 },
       engine: { name: engine },
     },
   })
 
-async function serve(name: string, engine: string, parallelism: object): Promise<void> {
+async function serve(name: string, engine: string, parallelism: object, source?: string): Promise<void> {
   const file = join(dir, `${name}.json`)
-  writeFileSync(file, manifest(name, engine, parallelism))
+  writeFileSync(file, manifest(name, engine, parallelism, source))
   const applied = await mctl('apply', '-f', file, '--wait', '--timeout', '100s')
   expect([applied.code, applied.stderr]).toEqual([0, ''])
 }
@@ -135,6 +136,60 @@ describe.skipIf(obstacle !== undefined)('a model cut over machines of a network'
     },
   )
 })
+
+withLlamaCpp(() =>
+  describe.skipIf(obstacle !== undefined)('llama.cpp over machines of a network', () => {
+    interface Rank {
+      readonly spec: { readonly rank: number; readonly nodeName: string }
+      readonly status: { readonly address: string; readonly ringAddress: string; readonly pid: number }
+      readonly metadata: { readonly uid: string }
+    }
+    async function ranks(): Promise<readonly [Rank, Rank]> {
+      const { items } = JSON.parse((await mctl('get', 'shards', '-o', 'json')).stdout) as { items: Rank[] }
+      return items.sort((a, b) => a.spec.rank - b.spec.rank) as unknown as [Rank, Rank]
+    }
+
+    test('the worker, which does what anybody asks, is reached by its leader alone, and heals', async () => {
+      await serve('rpc', 'llamacpp', { strategy: 'Pipeline', degree: 2 }, GGUF_SOURCE)
+      const answers = async () => (await ask('rpc', bearer())).text.includes('Paris')
+      expect(await answers()).toBe(true)
+      const [leader, worker] = await ranks()
+      // The program itself listens on no address that others reach.
+      const listening = (await lab.run(worker.spec.nodeName, ['ss', '-ltnpH'])).stdout.split('\n')
+      const own = listening.filter((line) => line.includes(`pid=${worker.status.pid},`))
+      expect(own.map((line) => line.split(/\s+/)[3])).toEqual([expect.stringMatching(/^127\.0\.0\.1:/)])
+      // What listens in its stead says nothing to a stranger, and no to a node that does not lead the group.
+      const other =
+        ['m1', 'm2', 'm3'].find((name) => ![leader, worker].some(({ spec }) => spec.nodeName === name)) ?? ''
+      const { certificatePem, keyPem } = credentialsOf(other)
+      writeFileSync(join(dir, 'other.pem'), `${certificatePem}\n${keyPem}`)
+      const through = ['curl', '-sk', '-m', '5', '--proxytunnel', '--proxy-insecure', '-v']
+      const way = [
+        '--proxy',
+        `https://${worker.status.ringAddress}`,
+        '--proxy-header',
+        `mctl-shard: ${worker.metadata.uid}`,
+      ]
+      const member = await lab.run(other, [
+        ...through,
+        '--proxy-cert',
+        join(dir, 'other.pem'),
+        ...way,
+        'http://engine:1',
+      ])
+      expect([member.code === 0, member.stderr]).toEqual([
+        false,
+        expect.stringContaining('403 this rank is led by another'),
+      ])
+      const stranger = await lab.run('client', [...through, ...way, 'http://engine:1'])
+      expect([stranger.code === 0, stranger.stderr]).toEqual([false, expect.not.stringContaining('HTTP/1.1 ')])
+      process.kill(worker.status.pid, 'SIGKILL')
+      await until(async () => (await ranks())[1]?.status.pid !== worker.status.pid, 60_000, 'the next epoch')
+      await until(answers, 60_000, 'the next epoch answers')
+      expect((await mctl('delete', 'md', 'rpc')).code).toBe(0)
+    })
+  }),
+)
 
 const credentialsOf = (name: string) =>
   JSON.parse(readFileSync(join(dir, name, 'credentials.json'), 'utf8')) as Record<'certificatePem' | 'keyPem', string>

@@ -9,6 +9,8 @@ import type { Shard } from '../../../src/api/shard.ts'
 import { ggufParts } from '../../../src/api/modelfiles/ggufshape.ts'
 import { OpError, messageOf } from '../../../src/lib/errors.ts'
 import type { CompanionSpec } from '../../shardhost/protocol.ts'
+import { wayTo } from '../../shardhost/protocol.ts'
+import type { TunnelEnd } from '../../shardhost/tunnel.ts'
 import type { Launch, LaunchInput, Runtime } from '../runtime.ts'
 import type { LlamaCppOptions } from './binaries.ts'
 import type { Installation } from './probe.ts'
@@ -85,7 +87,7 @@ function leader(installation: Installation, input: LaunchInput): Program {
   if (modelDir === undefined) throw invalid(shard, 'the engine llamacpp needs the files of a model')
   const { servedName, contextTokens, maxOutputTokens, concurrency } = spec.serving
   const batch = String(installation.gpu === undefined ? BATCH_TOKENS.cpu : BATCH_TOKENS.gpu)
-  const workers = input.hosts.slice(1).map((addresses) => addresses[0] ?? '')
+  const workers = membersOf(input).slice(1)
   const argv = [
     installation.binaries.server,
     ...['--model', ggufOf(shard, modelDir), '--alias', servedName],
@@ -112,7 +114,7 @@ function leader(installation: Installation, input: LaunchInput): Program {
 function devices(
   { gpu, binaries, hasLoadMode }: Installation,
   shard: Shard,
-  workers: readonly string[],
+  workers: readonly TunnelEnd[],
 ): readonly string[] {
   const { spec } = shard
   if (workers.length === 0 || spec.worldSize === 1) return ['--n-gpu-layers', 'all']
@@ -126,27 +128,41 @@ function devices(
   const offloaded = (gpu === undefined ? model.layers - own : model.layers) + 1
   const withOutput = shares.map((layers, i) => (i === shares.length - 1 ? layers + 1 : layers))
   return [
-    ...['--rpc', workers.join(','), '--device', names.join(','), '--split-mode', 'layer'],
+    ...['--rpc', workers.map((_, i) => wayTo(i + 1)).join(','), '--device', names.join(','), '--split-mode', 'layer'],
     // Which layers went where is told from this level on, and checked; requests are not. Older builds tell it anyway.
     ...(hasLoadMode ? ['--log-verbosity', '4'] : []),
     ...['--tensor-split', withOutput.join(','), '--n-gpu-layers', String(offloaded)],
   ]
 }
 
-function worker({ binaries, gpu }: Installation, { shard, hosts }: LaunchInput): Program {
-  const own = hosts[shard.spec.rank]?.[0] ?? ''
-  const colon = own.lastIndexOf(':')
-  const [host, port] = [own.slice(0, colon), own.slice(colon + 1)]
+/** On 127.0.0.1: what it listens on does what anybody asks. The companion lets the leader in. */
+function worker({ binaries, gpu }: Installation, input: LaunchInput): Program {
+  const { shard, enginePort } = input
   if (binaries.rpcServer === undefined) throw invalid(shard, 'this build of llama.cpp has no RPC')
   const threads = valueOf(shard.spec.engine.args, '--threads')
+  const members = membersOf(input)
+  const address = members[shard.spec.rank]?.address ?? ''
   return {
     argv: [
       binaries.rpcServer,
-      ...['--host', host, '--port', port, '--device', gpu ?? 'CPU'],
+      ...['--host', '127.0.0.1', '--port', String(enginePort), '--device', gpu ?? 'CPU'],
       ...(threads === undefined ? [] : ['--threads', threads]),
     ],
-    companion: { kind: 'RpcWorker', listen: own },
+    companion: { kind: 'RpcWorker', enginePort, address, visitor: members[0]?.node ?? '' },
   }
+}
+
+/** Of each rank: where it opens its way in, and who it is. A group of one has nobody to meet. */
+function membersOf({ shard, hosts }: LaunchInput): readonly TunnelEnd[] {
+  const { rendezvous, worldSize } = shard.spec
+  if (worldSize === 1) return []
+  const members = rendezvous?.members
+  if (members?.length !== worldSize)
+    throw invalid(
+      shard,
+      'the server is older than this agent and does not say which node holds which rank. Upgrade the server',
+    )
+  return members.map((member, rank) => ({ ...member, address: hosts[rank]?.[0] ?? '' }))
 }
 
 /** Arguments of a deployment, checked at admission (src/api/engineargs.ts), as this build knows them. */

@@ -8,8 +8,10 @@ import type { Clock } from '../../../src/lib/clock.ts'
 import { sleep } from '../../../src/lib/clock.ts'
 import type { Admission, Companion, Incoming } from '../../shardhost/companion.ts'
 import type { CompanionSpec, EngineEvent } from '../../shardhost/protocol.ts'
+import { wayTo } from '../../shardhost/protocol.ts'
+import { TunnelEntrance } from '../../shardhost/tunnel.ts'
 import { parseMetrics } from './metrics.ts'
-import { untilListens } from './peers.ts'
+import { retried } from './peers.ts'
 import type { Refusal } from './requests.ts'
 import { checkBody, fitTokens, isRefusal, refusal } from './requests.ts'
 
@@ -23,10 +25,18 @@ const ASK_TIMEOUT_MS = 600_000
 const CHAT = new Set(['/v1/chat/completions', '/chat/completions'])
 const COMPLETIONS = '/v1/completions'
 
-export function llamaServerCompanion(spec: LeaderSpec, clock: Clock): Companion {
+export function llamaServerCompanion(spec: LeaderSpec, credentialsFile: string | undefined, clock: Clock): Companion {
   const leader = new Leader(spec, clock)
+  const ways = spec.workers.map((worker) => new TunnelEntrance(worker, credentialsFile))
+  let ports: readonly number[] = []
   return {
-    beforeStart: (signal) => leader.waitForWorkers(signal),
+    beforeStart: async (signal) => {
+      ports = await Promise.all(ways.map((way) => way.listen()))
+      return leader.waitForWorkers(ways, signal)
+    },
+    complete: (argv) =>
+      argv.map((word) => ports.reduce((w, port, i) => w.replace(wayTo(i + 1), `127.0.0.1:${port}`), word)),
+    close: () => ways.forEach((way) => way.close()),
     attend: (tell, signal) => leader.attend(tell, signal),
     hear: lastWords,
     veto: (line) => vetoOf(spec, line),
@@ -44,13 +54,14 @@ class Leader {
   }
 
   /** A leader that finds a worker absent aborts at once: so it is started when all of them listen. */
-  async waitForWorkers(signal: AbortSignal): Promise<string | undefined> {
-    const { workers } = this.#spec
-    const listen = await Promise.all(workers.map((w) => untilListens(w, WORKERS_DEADLINE_MS, this.#clock, signal)))
-    const absent = workers.flatMap((address, i) => (listen[i] === true ? [] : [`rank ${i + 1} at ${address}`]))
+  async waitForWorkers(ways: readonly TunnelEntrance[], signal: AbortSignal): Promise<string | undefined> {
+    const wait = (way: TunnelEntrance) => retried(() => way.obstacle(signal), WORKERS_DEADLINE_MS, this.#clock, signal)
+    const absent = (await Promise.all(ways.map(wait))).flatMap((why, i) =>
+      why === undefined ? [] : [`rank ${i + 1} at ${this.#spec.workers[i]?.address} (${why})`],
+    )
     if (absent.length === 0) return undefined
     const who = absent.length === 1 ? 'the other rank' : 'the other ranks'
-    return `${who} did not come: ${absent.join(' and ')} did not listen within ${WORKERS_DEADLINE_MS / 1000} s`
+    return `${who} did not come: nobody listened at ${absent.join(' and ')} within ${WORKERS_DEADLINE_MS / 1000} s`
   }
 
   async attend(tell: (event: EngineEvent) => void, signal: AbortSignal): Promise<void> {

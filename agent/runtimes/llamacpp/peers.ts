@@ -7,34 +7,31 @@ import type { Clock } from '../../../src/lib/clock.ts'
 import { sleep } from '../../../src/lib/clock.ts'
 
 const RETRY_MS = 100
-const CONNECT_TIMEOUT_MS = 2000
 
-/** True as soon as `host:port` accepts; false at the deadline, or when the signal aborts. */
-export async function untilListens(
-  address: string,
+/** Asks until nothing is in the way any more; else what was, at the deadline or when the signal aborted. */
+export async function retried(
+  obstacle: () => Promise<string | undefined>,
   deadlineMs: number,
   clock: Clock,
   signal: AbortSignal,
-): Promise<boolean> {
+): Promise<string | undefined> {
   const untilMs = clock.monotonicMs() + deadlineMs
-  while (!signal.aborted) {
-    if (await accepts(address)) return true
-    if (clock.monotonicMs() >= untilMs) return false
+  for (;;) {
+    const why = await obstacle()
+    if (why === undefined || signal.aborted || clock.monotonicMs() >= untilMs) return why
     await sleep(clock, RETRY_MS, signal)
   }
-  return false
 }
 
-function accepts(address: string): Promise<boolean> {
-  const colon = address.lastIndexOf(':')
+/** undefined: somebody listens on the port of this machine. */
+export function listenObstacle(port: number): Promise<string | undefined> {
   return new Promise((resolve) => {
-    const socket = connect({ host: address.slice(0, colon), port: Number(address.slice(colon + 1)) })
-    const end = (accepted: boolean) => {
+    const socket = connect({ host: '127.0.0.1', port })
+    const end = (why: string | undefined) => {
       socket.destroy()
-      resolve(accepted)
+      resolve(why)
     }
-    socket.setTimeout(CONNECT_TIMEOUT_MS, () => end(false))
-    socket.once('connect', () => end(true))
-    socket.once('error', () => end(false))
+    socket.once('connect', () => end(undefined))
+    socket.once('error', (error) => end(error.message))
   })
 }

@@ -64,7 +64,8 @@ export function read(answers: Answers, binaries: Binaries, platform: NodeJS.Plat
   const info: EngineInfo = {
     name: 'llamacpp',
     version,
-    build: `llamacpp ${version}${commit === undefined ? '' : ` ${commit}`}`,
+    // Ranks of one group are of one build, so that an agent that speaks RPC in the open meets none that does not.
+    build: `llamacpp ${version}${commit === undefined ? '' : ` ${commit}`}${rpc ? ' tunnel' : ''}`,
     transports: rpc ? ['Rpc'] : [],
     pipeline: rpc ? ['*'] : [],
     tensor: [],

@@ -1,5 +1,6 @@
 /**
- * The companion of a ggml-rpc-server: Ready as soon as it listens. It tells nothing of its work, and nobody may ask while
+ * The companion of a ggml-rpc-server, which would let anybody read and write this process's memory: it listens on
+ * 127.0.0.1 alone, and the companion opens the way in for the node that leads. Ready as soon as it listens. It tells nothing of its work, and nobody may ask while
  * the leader is connected. So its heartbeat says only that the process is there: whether the gang moves on is seen at
  * the leader, which waits for its workers in each step.
  */
@@ -7,19 +8,29 @@ import type { Clock } from '../../../src/lib/clock.ts'
 import { sleep } from '../../../src/lib/clock.ts'
 import type { Companion } from '../../shardhost/companion.ts'
 import type { CompanionSpec, EngineEvent } from '../../shardhost/protocol.ts'
-import { untilListens } from './peers.ts'
+import { TunnelExit } from '../../shardhost/tunnel.ts'
+import { listenObstacle, retried } from './peers.ts'
 
-type WorkerSpec = Extract<CompanionSpec, { kind: 'RpcWorker' }>
+interface WorkerSpec extends Extract<CompanionSpec, { kind: 'RpcWorker' }> {
+  readonly shardUid: string
+  readonly credentialsFile: string | undefined
+}
 
 /** It listens within 20 ms on a CPU; a GPU is set up first. The shardhost's own deadline is longer. */
 const LISTEN_DEADLINE_MS = 60_000
 
-export function rpcWorkerCompanion({ listen }: WorkerSpec, clock: Clock): Companion {
+export function rpcWorkerCompanion(spec: WorkerSpec, clock: Clock): Companion {
+  const exit = new TunnelExit(spec)
   return {
-    beforeStart: () => Promise.resolve(undefined),
+    beforeStart: async () => {
+      await exit.listen()
+      return undefined
+    },
+    close: () => exit.close(),
     attend: async (tell, signal) => {
       const startMs = clock.monotonicMs()
-      if (!(await untilListens(listen, LISTEN_DEADLINE_MS, clock, signal))) return
+      const obstacle = () => listenObstacle(spec.enginePort)
+      if ((await retried(obstacle, LISTEN_DEADLINE_MS, clock, signal)) !== undefined || signal.aborted) return
       tell({ ev: 'ready', s: (clock.monotonicMs() - startMs) / 1000 })
       for (; !signal.aborted; await sleep(clock, BEAT_MS, signal)) tell(beat)
     },

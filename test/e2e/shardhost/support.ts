@@ -154,7 +154,9 @@ export const told = (...args: string[]): Partial<ShardSpec> => ({ engine: { name
 
 /** The ranks with the rendezvous that the controller would have written. */
 export function withRendezvous(shards: readonly Shard[], prepared: readonly PreparedShard[]): readonly Shard[] {
-  const rendezvous = { startByMs: Date.now() + 15_000, hosts: prepared.map(({ ringAddress }) => [ringAddress]) }
+  const hosts = prepared.map(({ ringAddress }) => [ringAddress])
+  const members = shards.map(({ spec, metadata }) => ({ node: spec.nodeName, shardUid: metadata.uid }))
+  const rendezvous = { startByMs: Date.now() + 15_000, hosts, members }
   return shards.map((shard) => ({ ...shard, spec: { ...shard.spec, rendezvous } }))
 }
 

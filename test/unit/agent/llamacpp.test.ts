@@ -25,12 +25,16 @@ const onCpu: Installation = {
 const onMetal: Installation = { ...onCpu, gpu: 'MTL0' }
 
 function launched(installation: Installation, changes: Partial<ShardSpec> = {}) {
+  const size = changes.worldSize ?? 1
+  const hosts = [['127.0.0.1:20002'], ['10.0.0.2:20003'], ['10.0.0.3:20004']].slice(0, size)
+  const members = hosts.map((_, rank) => ({ node: `mini-${rank}`, shardUid: `uid-${rank}` }))
+  const rendezvous = { startByMs: 1, hosts, members }
   const launch = launchLlamaCpp(installation, {
-    shard: aShard({ engine: { name: 'llamacpp', args: [] }, transport: 'Rpc', ...changes }),
+    shard: aShard({ engine: { name: 'llamacpp', args: [] }, transport: 'Rpc', rendezvous, ...changes }),
     modelDir: '/models/m.gguf',
     dir: '/data/shards/u',
     enginePort: 20_001,
-    hosts: [['127.0.0.1:20002'], ['10.0.0.2:20003'], ['10.0.0.3:20004']].slice(0, changes.worldSize ?? 1),
+    hosts,
   })
   const argv = launch.engine.argv.slice(4)
   const valueOf = (flag: string) => argv[argv.indexOf(flag) + 1]
@@ -77,8 +81,11 @@ test.each([
   ['Metal', onMetal, [10, 12, 8], 'MTL0,RPC0,RPC1', '10,12,9', '31'],
 ])('a leader on %s hands its layers on as planned (%#)', (_, installation, split, devices, shares, offloaded) => {
   const { valueOf, companion } = launched(installation, pipeline(0, split))
-  const workers = ['10.0.0.2:20003', '10.0.0.3:20004'].slice(0, split.length - 1)
-  expect(valueOf('--rpc')).toBe(workers.join(','))
+  const workers = [
+    { node: 'mini-1', shardUid: 'uid-1', address: '10.0.0.2:20003' },
+    { node: 'mini-2', shardUid: 'uid-2', address: '10.0.0.3:20004' },
+  ].slice(0, split.length - 1)
+  expect(valueOf('--rpc')).toBe(workers.map((_, i) => `@WAY_TO_RANK_${i + 1}@`).join(','))
   expect([valueOf('--device'), valueOf('--tensor-split'), valueOf('--n-gpu-layers')]).toEqual([
     devices,
     shares,
@@ -87,14 +94,19 @@ test.each([
   expect(companion).toMatchObject({ kind: 'LlamaServer', workers, layers: 30 })
 })
 
-test('a worker listens where the rendezvous says, and needs no model', () => {
+test('a worker listens on its own machine alone, opens a way in for the leader, and needs no model', () => {
   const { argv, companion } = launched(onMetal, {
     ...pipeline(1, [20, 10]),
     engine: { name: 'llamacpp', args: ['--threads=3', '--mlock'] },
   })
-  const own = ['--host', '10.0.0.2', '--port', '20003', '--device', 'MTL0', '--threads', '3']
+  const own = ['--host', '127.0.0.1', '--port', '20001', '--device', 'MTL0', '--threads', '3']
   expect(argv).toEqual(['/l/ggml-rpc-server', ...own])
-  expect(companion).toEqual({ kind: 'RpcWorker', listen: '10.0.0.2:20003' })
+  expect(companion).toEqual({ kind: 'RpcWorker', enginePort: 20_001, address: '10.0.0.2:20003', visitor: 'mini-0' })
+})
+
+test('a server that does not say who the ranks are is to be upgraded first', () => {
+  const rendezvous = { startByMs: 1, hosts: [['127.0.0.1:1'], ['127.0.0.1:2']] }
+  expect(() => launched(onCpu, { ...pipeline(0, [2, 2]), rendezvous })).toThrow('Upgrade the server')
 })
 
 test('arguments go on as this build knows them', () => {
@@ -195,7 +207,7 @@ test('a build without RPC is offered for one node only', () => {
   expect(installation?.binaries.rpcServer).toBeUndefined()
   const whole = read({ ...answers, help: '--rpc' }, onCpu.binaries, 'darwin')
   expect(whole.result).toMatchObject({
-    info: { version: '1', build: 'llamacpp 1 abcdef12', transports: ['Rpc'], pipeline: ['*'] },
+    info: { version: '1', build: 'llamacpp 1 abcdef12 tunnel', transports: ['Rpc'], pipeline: ['*'] },
   })
   expect(whole.installation).toEqual({ ...onCpu, hasLoadMode: false, hasCorsOrigins: false })
 })
