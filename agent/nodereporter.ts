@@ -81,11 +81,14 @@ export class NodeReporter {
   async heartbeat(): Promise<Omit<Heartbeat, 'type'>> {
     await this.#observe()
     this.tell()
-    const { headroomBytes, pressure, simulated } = this.#facts ?? {}
-    if (simulated === true) return {}
+    const { headroomBytes, pressure, wiredBytes, usedBytes, gpuBusy, simulated } = this.#facts ?? {}
+    if (simulated === true) return { simulated }
     return {
       ...(headroomBytes === undefined ? {} : { freeBytes: headroomBytes }),
       ...(pressure === undefined ? {} : { pressure }),
+      ...(wiredBytes === undefined ? {} : { wiredBytes }),
+      ...(usedBytes === undefined ? {} : { usedBytes }),
+      ...(gpuBusy === undefined ? {} : { gpuBusy }),
     }
   }
 

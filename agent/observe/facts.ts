@@ -23,6 +23,12 @@ export interface LiveFacts {
   /** RAM − what others hold for good (wired, compressor) − 1 GiB; our own shards do not count as others. */
   readonly headroomBytes?: number
   readonly pressure?: Pressure
+  /** What the system cannot take back. */
+  readonly wiredBytes?: number
+  /** In use, less what the system may drop at once. */
+  readonly usedBytes?: number
+  /** Share of the time that the GPU is busy, 0…1, where the machine tells it. */
+  readonly gpuBusy?: number
   /** Of the volume that holds the data folder. */
   readonly diskFreeBytes?: number
   readonly diskTotalBytes?: number

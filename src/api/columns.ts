@@ -6,6 +6,7 @@ import { formatBytes, tryParseBytes } from '../lib/quantity.ts'
 import { ageOf, ageSince } from './age.ts'
 import { findCondition } from './conditions.ts'
 import type { KindName } from './kinds.ts'
+import type { LiveNode } from './live.ts'
 import type { MctlObject } from './meta.ts'
 import type { Model } from './model.ts'
 import type { ModelDeployment } from './modeldeployment.ts'
@@ -31,6 +32,8 @@ export interface Column {
 export interface Related {
   /** Shards bound to the node. */
   readonly shardsOnNode?: (node: string) => number
+  /** Live: ms since the node was heard of, undefined for never, and what its last heartbeat told. */
+  readonly live?: (node: string) => Omit<LiveNode, 'name' | 'connected'>
   /** Nodes that the deployment's groups are bound to, each once. */
   readonly nodesOfDeployment?: (namespace: string, deployment: string) => readonly string[]
   /** Where files of the source lie, and how many bytes; a copy that is not whole says so: `mini-2(Fetching):1.2Gi`. */
@@ -77,6 +80,14 @@ const nodeColumns: readonly CellColumn<Node>[] = [
   column('SHARDS', ({ metadata }, _, related) => String(related.shardsOnNode?.(metadata.name) ?? UNKNOWN)),
   ageColumn,
   column('VERSION', ({ status }) => text(status?.nodeInfo?.agentVersion)),
+  wide('HEARTBEAT', ({ metadata }, _, related) => {
+    const heardAgoMs = related.live?.(metadata.name).heardAgoMs
+    return heardAgoMs === undefined ? UNKNOWN : ageOf(heardAgoMs)
+  }),
+  wide('WIRED', ({ metadata }, _, related) => {
+    const wired = related.live?.(metadata.name).reading?.wiredBytes
+    return wired === undefined ? UNKNOWN : formatBytes(wired)
+  }),
   wide('GPU', ({ status }) => text(status?.nodeInfo?.gpuCores)),
   wide('CAPACITY', ({ status }) => bytes(status?.capacity?.memory) ?? UNKNOWN),
   wide('OS', ({ status }) => text(status?.nodeInfo?.osVersion)),

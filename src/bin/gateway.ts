@@ -22,12 +22,15 @@ export async function runGateway(flags: GatewayFlags, signals: Signals): Promise
   const log = makeLogger('gateway', process.env['MCTL_LOG'])
   const client = connect(flags.server, credentials === undefined ? { user: GATEWAY_USER } : callerOf(credentials))
   let clusterUid = ''
+  const id = systemRandom.uuid()
   const gateway = await startGateway({
     listen: flags.listen,
     clock: systemClock,
     log,
     clusterUid: () => clusterUid,
     ...(credentials === undefined ? {} : { tls: credentials }),
+    tellTraffic: (traffic) =>
+      client.observe({ speeds: [], traffic: { gateway: id, ...traffic } }, { timeoutMs: TELL_TIMEOUT_MS }),
     tellSpeeds: (speeds) => client.observe({ speeds }, { timeoutMs: TELL_TIMEOUT_MS }),
   })
   const followed = followRoutes({

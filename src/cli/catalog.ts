@@ -77,6 +77,11 @@ export const catalog: readonly CatalogEntry[] = [
     async () => (await import('./follow/logs.ts')).defineLogs,
   ),
   entry('wait', 'Wait until a condition holds.', async () => (await import('./follow/wait.ts')).defineWait),
+  entry(
+    'top',
+    'What nodes use and models do at this moment: top nodes, top models.',
+    async () => (await import('./follow/top.ts')).defineTop,
+  ),
   entry('events', 'What happened.', async () => (await import('./get/events.ts')).defineEvents),
   entry(
     'sync',

@@ -116,6 +116,20 @@ export class Balancer {
     return [...this.#queues.values()].reduce((sum, queue) => sum + queue.length, 0)
   }
 
+  /** Requests at each replica of the table. */
+  loads(): readonly { readonly shardUid: string; readonly inFlight: number }[] {
+    const uids = new Set([...this.#table.values()].flat().map((r) => r.shardUid))
+    return [...uids].map((shardUid) => ({ shardUid, inFlight: this.#inFlight.get(shardUid) ?? 0 }))
+  }
+
+  /** Requests that wait, of each model of the table. */
+  queues(): readonly { readonly servedName: string; readonly waiting: number }[] {
+    return [...this.#table.keys()].map((servedName) => ({
+      servedName,
+      waiting: this.#queues.get(servedName)?.length ?? 0,
+    }))
+  }
+
   #tryLease(model: string, excluded: ReadonlySet<string>): Lease | NoLease | { readonly kind: 'Busy' } {
     const replicas = this.#table.get(model)
     if (replicas === undefined) return { kind: 'UnknownModel' }

@@ -21,6 +21,8 @@ export interface DoorOptions {
   readonly onStaleTable?: () => void
   /** Told how fast an answer came that had its replica to itself. */
   readonly onPace: (replica: Replica, pace: Pace) => void
+  /** Told of tokens as they come from the replica. */
+  readonly onTokens: (replica: Replica, tokens: number) => void
   readonly bodyBytesMax: number
   /** Absent: nobody needs a key. */
   readonly keys?: ApiKeys
@@ -129,6 +131,7 @@ export class Door {
           clock: this.#options.clock,
           signal: gone.signal,
           onFirstByte,
+          onTokens: (tokens) => this.#options.onTokens(lease.replica, tokens),
         },
         lease,
         model,

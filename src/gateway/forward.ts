@@ -35,6 +35,7 @@ export interface ForwardRequest {
   /** Aborts when the client goes away. */
   readonly signal: AbortSignal
   readonly onFirstByte: () => void
+  readonly onTokens?: (tokens: number) => void
 }
 
 /** The door answers these before it has asked the engine: the request was not seen by anyone. */
@@ -98,9 +99,11 @@ class ReplyHandler implements Dispatcher.DispatchHandler {
     }
     this.#headers = headers
     this.#isStream = (headers['content-type'] ?? '').startsWith('text/event-stream')
+    const { clock, onTokens } = this.#job
     if (status === 200)
       this.#meter = new PaceMeter({
-        clock: this.#job.clock,
+        clock,
+        ...(onTokens === undefined ? {} : { onTokens }),
         startedMs: this.#startedMs,
         isStream: this.#isStream,
         bodyBytes: this.#job.body.length,

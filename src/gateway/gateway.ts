@@ -19,6 +19,8 @@ import { ApiKeys } from './keys.ts'
 import type { GatewayTls } from './pools.ts'
 import { ReplicaPools } from './pools.ts'
 import { Speeds } from './speeds.ts'
+import type { TrafficOptions } from './traffic.ts'
+import { TrafficTeller } from './traffic.ts'
 
 export interface GatewayOptions {
   /** `host:port`; port 0 lets the system choose. */
@@ -31,6 +33,8 @@ export interface GatewayOptions {
   readonly onStaleTable?: () => void
   /** Takes what was seen of the groups' speeds to the server; a failure is told again with the next. Absent: nobody asks. */
   readonly tellSpeeds?: (speeds: readonly ObservedSpeed[]) => Promise<unknown>
+  /** Takes what goes on now to the server. Absent: nobody asks. */
+  readonly tellTraffic?: TrafficOptions['tell']
   readonly bodyBytesMax?: number
   readonly queueMax?: number
   readonly suspectMs?: number
@@ -51,9 +55,10 @@ export interface Gateway {
 const BODY_BYTES_MAX = 16 * 2 ** 20
 
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
-  const { clock, log, tellSpeeds } = options
+  const { clock, log, tellSpeeds, tellTraffic } = options
   const speeds = tellSpeeds === undefined ? undefined : new Speeds({ clock, log, tell: tellSpeeds })
   const balancer = new Balancer({ clock, queueMax: options.queueMax ?? 256, suspectMs: options.suspectMs ?? 3000 })
+  const traffic = tellTraffic === undefined ? undefined : new TrafficTeller({ clock, balancer, tell: tellTraffic })
   const pools = new ReplicaPools(options.tls)
   const keys = options.tls === undefined ? undefined : new ApiKeys(clock)
   const door = new Door(
@@ -62,6 +67,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       ...(keys === undefined ? {} : { keys }),
       bodyBytesMax: options.bodyBytesMax ?? BODY_BYTES_MAX,
       onPace: ({ shardUid }, pace) => speeds?.add(shardUid, pace),
+      onTokens: ({ shardUid }, tokens) => traffic?.count(shardUid, tokens),
     },
     balancer,
     pools,
@@ -86,6 +92,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       server.closeAllConnections()
       await closed
       await pools.close()
+      traffic?.stop()
       await speeds?.stop()
     },
   }

@@ -21,6 +21,8 @@ export interface PaceMeterOptions {
   readonly isStream: boolean
   /** Of the request: what its prompt is guessed from when the answer does not say. */
   readonly bodyBytes: number
+  /** Told of tokens as they come; those of a whole answer at its end. */
+  readonly onTokens?: (tokens: number) => void
 }
 
 const EVENT = Buffer.from('data: {')
@@ -58,6 +60,7 @@ export class PaceMeter {
     for (let at = chunk.indexOf(EVENT); at !== -1; at = chunk.indexOf(EVENT, at + EVENT.length)) events += 1
     // Comments say that a prompt is worked on.
     if (events === 0) return
+    this.#options.onTokens?.(events)
     const nowMs = this.#options.clock.monotonicMs()
     if (this.#events === 0) {
       this.#firstMs = nowMs
@@ -80,8 +83,9 @@ export class PaceMeter {
 
   /** To be asked once the answer is over; undefined: nothing is to be learnt from it. */
   pace(): Pace | undefined {
-    if (this.#held) return undefined
     const usage = usageIn(this.#tail.last(USAGE_BYTES))
+    if (!this.#options.isStream) this.#options.onTokens?.(usage?.completion ?? 0)
+    if (this.#held) return undefined
     return this.#options.isStream ? this.#ofStream(usage) : this.#ofWhole(usage)
   }
 

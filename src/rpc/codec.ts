@@ -20,6 +20,7 @@ import type {
   JoinRequest,
   ListReply,
   ListRequest,
+  LiveReply,
   LogChunk,
   LogsRequest,
   ObjectRef,
@@ -44,6 +45,8 @@ import type {
 } from './messages.ts'
 import { fromJson, invalid, isRecord, manifestFromJson, objectFromJson, objectToJson, toJson } from './json.ts'
 import { defined, oneOf, oneOfIfAny } from './fields.ts'
+import type { LiveReplyWire, TrafficWire } from './livecodec.ts'
+import { encodeLive, liveOf, trafficOf } from './livecodec.ts'
 import { agentMessageCodec, serverMessageCodec } from './sessioncodec.ts'
 
 /** A message as proto-loader knows it. */
@@ -302,9 +305,11 @@ const certificateReply = codec<CertificateReply, CertificateReply>(
   (reply) => ({ ...reply }),
   ({ certificatePem = '', authorityPem = '' }) => ({ certificatePem, authorityPem }),
 )
-const observeRequest = codec<ObserveRequest, { speeds?: readonly Partial<ObservedSpeed>[] }>(
-  ({ speeds }) => ({ speeds }),
-  ({ speeds = [] }) => ({
+type ObserveWire = { speeds?: readonly Partial<ObservedSpeed>[]; traffic?: TrafficWire }
+const observeRequest = codec<ObserveRequest, ObserveWire>(
+  ({ speeds, traffic }) => defined({ speeds, traffic }),
+  ({ speeds = [], traffic }) => ({
+    ...defined({ traffic: traffic && trafficOf(traffic) }),
     speeds: speeds.map(({ shardUid = '', answers = 0, tokens = 0, seconds = 0, contextTokens = 0 }) => ({
       shardUid,
       answers,
@@ -314,6 +319,7 @@ const observeRequest = codec<ObserveRequest, { speeds?: readonly Partial<Observe
     })),
   }),
 )
+const liveReply = codec<LiveReply, LiveReplyWire>(encodeLive, liveOf)
 const logsRequest = codec<LogsRequest, LogsRequest>(
   (request) => defined({ ...request }) as LogsRequest,
   ({ namespace = '', shard = '', follow, tail, previous }) => ({
@@ -351,6 +357,7 @@ export const unaryCalls: { readonly [M in Unary]: UnaryCall<M> } = {
   join: { rpc: 'Join', request: joinRequest, reply: certificateReply },
   sign: { rpc: 'Sign', request: signRequest, reply: certificateReply },
   observe: { rpc: 'Observe', request: observeRequest, reply: nothing },
+  live: { rpc: 'Live', request: nothing, reply: liveReply },
 }
 export const unaryNames = Object.keys(unaryCalls) as readonly Unary[]
 

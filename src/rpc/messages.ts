@@ -6,6 +6,7 @@
 import type { Manifest, MctlObject } from '../api/meta.ts'
 import type { KindName } from '../api/kinds.ts'
 import type { ModelShape } from '../api/model.ts'
+import type { LiveGroup, LiveNode, LiveQueue, LiveReading, Traffic } from '../api/live.ts'
 import type { Peer } from '../api/peers.ts'
 import type { Role } from '../api/trust.ts'
 import type { ObservedSpeed } from '../api/speed.ts'
@@ -159,6 +160,15 @@ export interface VersionReply {
 /** A gateway's account of how fast groups answer; what is known already may be told again. */
 export interface ObserveRequest {
   readonly speeds: readonly ObservedSpeed[]
+  readonly traffic?: Traffic
+}
+/** What is true at this moment and stands in no object: heartbeats of agents, traffic of gateways. */
+export interface LiveReply {
+  readonly nodes: readonly LiveNode[]
+  readonly groups: readonly LiveGroup[]
+  readonly queues: readonly LiveQueue[]
+  /** Gateways that told of their traffic a moment ago; of none: groups and queues are not known. */
+  readonly gateways: number
 }
 
 export interface LogsRequest {
@@ -188,7 +198,7 @@ export type AgentMessage =
       readonly agentId?: string
     }
   /** Every 5 s. Live memory never touches SQLite. */
-  | { readonly type: 'Heartbeat'; readonly freeBytes?: number; readonly pressure?: 'Normal' | 'Warn' | 'Critical' }
+  | ({ readonly type: 'Heartbeat' } & LiveReading)
   /** The whole list of own shards was read and every process that is not in it is stopped: the node may be Ready. */
   | { readonly type: 'Synced' }
   /** A model of the agent's folder, with its shape from the headers (once per source and digest). */
@@ -277,6 +287,7 @@ export interface Handlers {
   join(request: JoinRequest, context: CallContext): Promise<CertificateReply>
   sign(request: SignRequest, context: CallContext): Promise<CertificateReply>
   observe(request: ObserveRequest, context: CallContext): Promise<Record<string, never>>
+  live(request: Record<string, never>, context: CallContext): Promise<LiveReply>
   watch(request: WatchRequest, context: CallContext): AsyncIterable<WatchEvent>
   logs(request: LogsRequest, context: CallContext): AsyncIterable<LogChunk>
   nodeSession(messages: AsyncIterable<AgentMessage>, context: CallContext): AsyncIterable<ServerMessage>
@@ -301,6 +312,7 @@ export type Unary =
   | 'join'
   | 'sign'
   | 'observe'
+  | 'live'
 export type Client = {
   [M in Unary]: (request: Parameters<Handlers[M]>[0], options?: CallOptions) => ReturnType<Handlers[M]>
 } & {

@@ -3,6 +3,8 @@ import type { OpCode } from '../lib/errors.ts'
 import { opCodes } from '../lib/errors.ts'
 import type { ModelShape } from '../api/model.ts'
 import type { Peer } from '../api/peers.ts'
+import type { ReadingWire } from './livecodec.ts'
+import { encodeReading, readingOf } from './livecodec.ts'
 import type { AgentMessage, ServerMessage } from './messages.ts'
 import type { Codec } from './codec.ts'
 import { defined } from './fields.ts'
@@ -12,7 +14,7 @@ type Body<M extends { type: string }, T extends M['type']> = Omit<Extract<M, { t
 
 interface AgentWire {
   hello?: Partial<Body<AgentMessage, 'Hello'>>
-  heartbeat?: { freeBytes?: number; pressure?: string }
+  heartbeat?: ReadingWire
   synced?: object
   modelShape?: { source?: string; digest?: string; shape?: Uint8Array }
   logChunk?: Partial<Body<AgentMessage, 'LogChunk'>>
@@ -42,10 +44,8 @@ function encodeAgent(message: AgentMessage): AgentWire {
       const { nodeName, bootId, agentVersion, clusterUid, labels, agentId } = message
       return { hello: { nodeName, bootId, agentVersion, clusterUid, labels, ...defined({ agentId }) } }
     }
-    case 'Heartbeat': {
-      const { freeBytes, pressure } = message
-      return { heartbeat: defined({ freeBytes, pressure }) }
-    }
+    case 'Heartbeat':
+      return { heartbeat: encodeReading(message) }
     case 'Synced':
       return { synced: {} }
     case 'ModelShape':
@@ -69,14 +69,7 @@ function decodeAgent(wire: AgentWire): AgentMessage | undefined {
     const { nodeName = '', bootId = '', agentVersion = '', clusterUid = '', labels = {}, agentId } = hello
     return { type: 'Hello', nodeName, bootId, agentVersion, clusterUid, labels, ...defined({ agentId }) }
   }
-  if (heartbeat !== undefined) {
-    const pressure = (['Normal', 'Warn', 'Critical'] as const).find((p) => p === heartbeat.pressure)
-    const { freeBytes } = heartbeat
-    return {
-      type: 'Heartbeat',
-      ...defined({ freeBytes, pressure }),
-    }
-  }
+  if (heartbeat !== undefined) return { type: 'Heartbeat', ...readingOf(heartbeat) }
   if (synced !== undefined) return { type: 'Synced' }
   if (modelShape !== undefined) {
     const { source = '', digest = '' } = modelShape

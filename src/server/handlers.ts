@@ -4,6 +4,7 @@ import type { Logger } from '../lib/log.ts'
 import type { Handlers, PlanRequest } from '../rpc/messages.ts'
 import type { Snapshot, Store } from '../store/store.ts'
 import { checkPerson } from './trust/access.ts'
+import { GatewayTraffic, liveCalls } from './live.ts'
 import { logCalls } from './logs.ts'
 import { readCalls } from './reads.ts'
 import type { Sessions } from './sessions.ts'
@@ -31,6 +32,7 @@ export interface ServerDoors {
 }
 
 export function makeHandlers(doors: ServerDoors): Handlers {
+  const traffic = new GatewayTraffic(doors.clock)
   return {
     ...versionCalls(doors),
     ...writeCalls(doors),
@@ -39,7 +41,8 @@ export function makeHandlers(doors: ServerDoors): Handlers {
     ...watchCalls(doors),
     ...logCalls(doors),
     ...trustCalls(doors),
-    ...speedCalls(doors),
+    ...speedCalls(doors, traffic),
+    ...liveCalls(doors, traffic),
     async plan(request, { identity }) {
       checkPerson(identity, 'plan')
       return { report: await doors.planReport(request, doors.store.snapshot()) }

@@ -17,14 +17,15 @@ import { rowMaker } from './table.ts'
 /** A page ends here even without a limit: it must fit into one message with its rows. */
 const MAX_PAGE_BYTES = MAX_MESSAGE_BYTES - 1024 * 1024
 
-export function readCalls({ store, clock }: ServerDoors): Pick<Handlers, 'get' | 'list'> {
+export function readCalls(doors: ServerDoors): Pick<Handlers, 'get' | 'list'> {
+  const { store } = doors
   return {
     async get({ ref, table = false }, { identity }) {
       const snapshot = store.snapshot()
       const object = find(snapshot, ref)
       checkOwn(identity, object, 'read')
       if (!table) return { object }
-      return { object, columns: columnsOf(ref.kind), row: rowMaker(snapshot, clock.nowMs())(object) }
+      return { object, columns: columnsOf(ref.kind), row: rowMaker(doors, snapshot)(object) }
     },
 
     async list(request, { identity }) {
@@ -39,7 +40,7 @@ export function readCalls({ store, clock }: ServerDoors): Pick<Handlers, 'get' |
       const token = last && { continueToken: writeToken(last, resourceVersion, store.incarnation) }
       const reply: ListReply = { items, resourceVersion, incarnation: store.incarnation, ...token }
       if (request.table !== true) return reply
-      return { ...reply, columns: columnsOf(request.kind), rows: items.map(rowMaker(snapshot, clock.nowMs())) }
+      return { ...reply, columns: columnsOf(request.kind), rows: items.map(rowMaker(doors, snapshot)) }
     },
   }
 }

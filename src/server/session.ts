@@ -1,4 +1,5 @@
 /** One agent's session: what it said last, what is on the way down to it, and the logs that are asked of it. */
+import type { LiveReading } from '../api/live.ts'
 import { OpError } from '../lib/errors.ts'
 import { Pipe } from '../rpc/flow.ts'
 import type { AgentMessage, ServerMessage } from '../rpc/messages.ts'
@@ -17,6 +18,8 @@ export class Session {
   /** Monotonic ms of the last message. */
   lastSeenMs: number
   synced = false
+  /** Of its last heartbeat. */
+  reading: LiveReading | undefined
   nodeUid = ''
   readonly #over = new AbortController()
 

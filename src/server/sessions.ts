@@ -2,6 +2,7 @@
  * Node sessions: the one stream that each agent holds. It makes the Node at the first Hello, keeps heartbeats in memory
  * (they never touch the store), takes shapes of models in, and carries log requests down.
  */
+import type { LiveReading } from '../api/live.ts'
 import type { Manifest } from '../api/meta.ts'
 import { API_VERSION, keyOf } from '../api/meta.ts'
 import type { Node } from '../api/node.ts'
@@ -48,6 +49,9 @@ export interface Sessions extends NodeSessions {
   readonly nodeSession: Handlers['nodeSession']
   /** Names of the nodes whose agents are in session, in order. */
   connected(): readonly string[]
+  isConnected(node: string): boolean
+  /** What the node's last heartbeat of this session said of its machine. */
+  reading(node: string): LiveReading | undefined
   /** Asks the node's agent for a log; undefined when it is not in session. `stop` when it is not read any more. */
   requestLog(node: string, order: LogOrder): { readonly relay: LogRelay; stop(): void } | undefined
   /** Ends every session with Unavailable. */
@@ -93,6 +97,14 @@ class NodeSessionTable implements Sessions {
 
   connected(): readonly string[] {
     return [...this.#sessions.keys()].sort()
+  }
+
+  isConnected(node: string): boolean {
+    return this.#sessions.has(node)
+  }
+
+  reading(node: string): LiveReading | undefined {
+    return this.#sessions.get(node)?.reading
   }
 
   requestLog(node: string, order: LogOrder) {
@@ -253,9 +265,12 @@ class NodeSessionTable implements Sessions {
   }
 
   /** A machine that is short of memory has none for anything new, whatever is free: before its condition is written. */
-  #onHeartbeat({ node }: Session, { freeBytes, pressure }: Extract<AgentMessage, { type: 'Heartbeat' }>): void {
+  #onHeartbeat(session: Session, heartbeat: Extract<AgentMessage, { type: 'Heartbeat' }>): void {
+    session.reading = soundReading(heartbeat)
+    const { node } = session
+    const { freeBytes, pressure } = session.reading
     if (pressure === 'Warn' || pressure === 'Critical') this.#headroom.set(node, 0)
-    else if (freeBytes !== undefined && Number.isFinite(freeBytes)) this.#headroom.set(node, freeBytes)
+    else if (freeBytes !== undefined) this.#headroom.set(node, freeBytes)
     else this.#headroom.delete(node)
   }
 
@@ -312,6 +327,19 @@ class NodeSessionTable implements Sessions {
 
   #tell(node: string): void {
     for (const listener of this.#listeners) listener(node)
+  }
+}
+
+/** What came over the wire may be anything: figures that make no sense are left out. */
+function soundReading({ pressure, simulated, ...figures }: LiveReading): LiveReading {
+  const { freeBytes, wiredBytes, usedBytes, gpuBusy } = figures
+  const sound = Object.entries({ freeBytes, wiredBytes, usedBytes, gpuBusy }).filter(
+    ([, value]) => value !== undefined && Number.isFinite(value) && value >= 0,
+  )
+  return {
+    ...(Object.fromEntries(sound) as LiveReading),
+    ...(pressure === undefined ? {} : { pressure }),
+    ...(simulated === true ? { simulated } : {}),
   }
 }
 

@@ -16,6 +16,7 @@ import { setStatus } from '../store/objects.ts'
 import type { Snapshot, Tx } from '../store/store.ts'
 import { audited } from './audit.ts'
 import type { ServerDoors } from './handlers.ts'
+import type { GatewayTraffic } from './live.ts'
 
 const WRITE_EVERY_MS = 10_000
 /** Of one model, not written yet; older ones give way. */
@@ -26,12 +27,16 @@ interface Pending {
   readonly seen: readonly Observation[]
 }
 
-export function speedCalls(doors: Pick<ServerDoors, 'store' | 'clock' | 'log'>): Pick<Handlers, 'observe'> {
+export function speedCalls(
+  doors: Pick<ServerDoors, 'store' | 'clock' | 'log'>,
+  traffic: GatewayTraffic,
+): Pick<Handlers, 'observe'> {
   const keeper = new SpeedKeeper(doors)
   return {
-    async observe({ speeds }, { identity }) {
+    async observe({ speeds, traffic: now }, { identity }) {
       if (identity.user !== GATEWAY_USER)
         throw new OpError('Forbidden', `"${identity.user}" may not report speeds: gateways see answers`)
+      if (now !== undefined) traffic.take(now)
       keeper.take(speeds)
       await keeper.write(identity)
       return {}

@@ -6,10 +6,16 @@ import type { MctlObject } from '../api/meta.ts'
 import { formatBytes } from '../lib/quantity.ts'
 import type { TableRow } from '../rpc/messages.ts'
 import type { Snapshot } from '../store/store.ts'
+import type { ServerDoors } from './handlers.ts'
+import { liveNode } from './live.ts'
 
 /** Makes rows of one snapshot; what other objects tell is counted once, when the first cell asks for it. */
-export function rowMaker(snapshot: Snapshot, nowMs: number): (object: MctlObject) => TableRow {
-  const related = relatedIn(snapshot)
+export function rowMaker(
+  { clock, sessions }: Pick<ServerDoors, 'clock' | 'sessions'>,
+  snapshot: Snapshot,
+): (object: MctlObject) => TableRow {
+  const related = { ...relatedIn(snapshot), live: (node: string) => liveNode(sessions, node, clock.monotonicMs()) }
+  const nowMs = clock.nowMs()
   return (object) => ({ cells: rowOf(object as AnyObject, nowMs, related) })
 }
 

@@ -17,7 +17,8 @@ import { rowMaker } from './table.ts'
 
 const BOOKMARK_MS = 60_000
 
-export function watchCalls({ store, clock }: ServerDoors): Pick<Handlers, 'watch'> {
+export function watchCalls(doors: ServerDoors): Pick<Handlers, 'watch'> {
+  const { store, clock } = doors
   return {
     async *watch(request, { identity, signal }) {
       checkSelection(identity, request)
@@ -29,7 +30,7 @@ export function watchCalls({ store, clock }: ServerDoors): Pick<Handlers, 'watch
         const event = eventOf(frame, chosen)
         if (event === undefined) continue
         if (request.table !== true || !('object' in event)) yield event
-        else yield { ...event, row: rowMaker(store.snapshot(), clock.nowMs())(event.object) }
+        else yield { ...event, row: rowMaker(doors, store.snapshot())(event.object) }
       }
     },
   }

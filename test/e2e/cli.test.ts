@@ -106,6 +106,18 @@ describe('one Mac', () => {
     })
   })
 
+  test('while a chat goes on, top tells of it and of the nodes; of neither once it is over', async () => {
+    const chat = dev.mctl('chat', 'second', 'Hello', '--max-tokens', '250')
+    const models = async () => (await dev.mctl('top', 'models', '--no-headers')).stdout
+    const isLive = async () => /^second +1\/1 +[1-9]\d*\.\d +1 +1 +0$/m.test(await models())
+    await until(isLive, 15_000, 'the chat is one request in flight, with tokens every second')
+    const [node] = (await dev.client.live({})).nodes
+    expect(node).toMatchObject({ name: 'mini-1', connected: true, reading: { simulated: true } })
+    expect(node?.heardAgoMs).toBeLessThan(20_000)
+    expect(await chat).toMatchObject({ code: 0 })
+    await until(async () => /^second +1\/1 +\S+ +0 +1 +0$/m.test(await models()), 10_000, 'nothing is in flight')
+  })
+
   test('a chat streams its answer and tells its speed; a conversation goes on', async () => {
     const chat = spawn(
       process.execPath,

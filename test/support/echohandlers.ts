@@ -21,6 +21,7 @@ export const echoHandlers = (handlers: Partial<Handlers>): Handlers => ({
   join: unimplemented,
   sign: unimplemented,
   observe: unimplemented,
+  live: unimplemented,
   watch: noStream,
   logs: noStream,
   nodeSession: noStream,

@@ -341,7 +341,9 @@ export class SimCluster {
             memoryBytes,
             osVersion: '15.3',
             bootId: machine.bootId,
-            ...(machine.pressure === undefined ? { simulated: true } : { pressure: machine.pressure }),
+            ...(machine.pressure === undefined && machine.reading === undefined ? { simulated: true } : {}),
+            ...(machine.pressure === undefined ? {} : { pressure: machine.pressure }),
+            ...machine.reading,
           }),
         probeEngines: () =>
           Promise.resolve({

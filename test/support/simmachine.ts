@@ -4,7 +4,7 @@
  * to crash, to hang, to be slow, to be stopped, and to end without a word or with a late one.
  */
 import type { LocalShard, PreparedShard } from '../../agent/hosts.ts'
-import type { Pressure } from '../../agent/observe/facts.ts'
+import type { LiveFacts, Pressure } from '../../agent/observe/facts.ts'
 import type { HostState } from '../../agent/shardhost/protocol.ts'
 import type { Shard, ShardExit } from '../../src/api/shard.ts'
 import type { Clock, Timer } from '../../src/lib/clock.ts'
@@ -70,6 +70,8 @@ export class SimMachine {
   readonly name: string
   /** What its system says of memory; undefined: a laboratory machine, which says nothing. */
   pressure: Pressure | undefined
+  /** What else it says of this moment, when it says anything. */
+  reading: LiveFacts | undefined
   /** Stands still while the machine sleeps. */
   readonly clock: ProcessClock
   readonly #ring: SimRing

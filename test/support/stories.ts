@@ -11,6 +11,9 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import type { LiveFacts } from '../../agent/observe/facts.ts'
+import type { ReplicaTraffic, Traffic } from '../../src/api/live.ts'
+import { GATEWAY_USER } from '../../src/api/trust.ts'
 import type { ShardGroup } from '../../src/api/shardgroup.ts'
 import { catalog } from '../../src/cli/catalog.ts'
 import type { Cli } from '../../src/cli/context.ts'
@@ -278,6 +281,17 @@ const happenings: readonly (readonly [RegExp, Happening])[] = [
   [/^engines are (\d+) times as slow$/, ({ cluster }, [, factor]) => (cluster.ring.slowness = Number(factor))],
   [/^kill agent (\S+)$/, ({ cluster }, [, node = '']) => cluster.killAgent(node)],
   [/^start agent (\S+)$/, ({ cluster }, [, node = '']) => cluster.startAgent(node)],
+  [
+    /^machine (\S+) has (\S+) wired, (\S+) used, (\S+) free, GPU (\d+) %$/,
+    (world, [, node = '', ...figures]) => readMachine(world, node, figures),
+  ],
+  [
+    /^gateway has (\d+) requests at (\S+), ([\d.]+) tokens a second, (\d+) waiting for (\S+)$/,
+    (world, [, inFlight, group = '', rate, waiting, servedName = '']) =>
+      tellTraffic(world, group, { inFlight: Number(inFlight), tokensPerSecond: Number(rate) }, [
+        { servedName, waiting: Number(waiting) },
+      ]),
+  ],
   [/^kill server$/, ({ cluster }) => cluster.killServer()],
   [/^start server$/, ({ cluster }) => cluster.startServer()],
   [/^answer (.*)$/, (world, [, text = '']) => world.answers.push(text)],
@@ -305,6 +319,31 @@ async function addModel({ cluster }: StoryWorld, name: string, weights: string):
   const weightBytes = parseBytes(weights)
   const shape = { ...tinyShape, parameters: weightBytes / 2, weightBytes, quantization: { bits: 16 } }
   await cluster.apply('Model', name, { shape })
+}
+
+function readMachine({ cluster }: StoryWorld, node: string, [wired, used, free, gpu]: readonly string[]): void {
+  const machine = cluster.machines.get(node)
+  if (machine === undefined) throw new Error(`no machine ${node}`)
+  const [wiredBytes, usedBytes, headroomBytes] = [wired, used, free].map((text) => parseBytes(text ?? ''))
+  machine.pressure = 'Normal'
+  machine.reading = { wiredBytes, usedBytes, headroomBytes, gpuBusy: Number(gpu) / 100 } as LiveFacts
+}
+
+/** As a gateway of one model tells it; the gateway's own counting has tests of its own. */
+async function tellTraffic(
+  { cluster }: StoryWorld,
+  group: string,
+  load: Omit<ReplicaTraffic, 'shardUid'>,
+  queues: Traffic['queues'],
+): Promise<void> {
+  const leader = cluster.store
+    .snapshot()
+    .list('Shard')
+    .find(({ spec }) => spec.group === group && spec.rank === 0)
+  if (leader === undefined) throw new Error(`no leader of ${group}`)
+  const traffic = { gateway: 'gateway-1', replicas: [{ shardUid: leader.metadata.uid, ...load }], queues }
+  const gateway = cluster.person(GATEWAY_USER)
+  await cluster.whileServerRuns(() => gateway.observe({ speeds: [], traffic }))
 }
 
 function killRank({ cluster }: StoryWorld, rank: number, group: string): void {

@@ -5,6 +5,7 @@ import {
   bootTimeSeconds,
   displayGpuCores,
   hardware,
+  ioregGpuBusy,
   ioregGpuCores,
   memoryPressure,
   osVersion,
@@ -14,13 +15,15 @@ import {
   vmStatBytes,
 } from './parse.ts'
 
+const accelerator = ['-r', '-d', '1', '-w', '0', '-c', 'IOAccelerator']
+
 export async function observeFixed(doors: MachineDoors): Promise<FixedFacts> {
   const [swVers = '', sysctl = '', session = '', ioreg = ''] = await Promise.all([
     doors.runText('sw_vers', []),
     doors.runText('sysctl', ['machdep.cpu.brand_string', 'hw.memsize', 'hw.model', 'kern.boottime']),
     // Apart: sysctl fails as a whole over a name that it does not know.
     doors.runText('sysctl', ['kern.bootsessionuuid']),
-    doors.runText('ioreg', ['-r', '-d', '1', '-w', '0', '-c', 'IOAccelerator']),
+    doors.runText('ioreg', accelerator),
   ])
   const values = sysctlValues(sysctl)
   const profile =
@@ -52,18 +55,36 @@ const memoryFromPressure = async (doors: MachineDoors): Promise<number | undefin
  * weights, so the bytes bound by our loaded engines are taken out of the wired ones.
  */
 export async function observeLive(doors: MachineDoors, own: OwnEngines, memoryBytes: number): Promise<LiveFacts> {
-  const [vmStat = '', sysctl = ''] = await Promise.all([
+  const [vmStat = '', sysctl = '', ioreg = ''] = await Promise.all([
     doors.runText('vm_stat', []),
     doors.runText('sysctl', ['kern.memorystatus_vm_pressure_level']),
+    doors.runText('ioreg', accelerator),
   ])
   const pressure = pressureLevel(sysctlNumber(sysctlValues(sysctl), 'kern.memorystatus_vm_pressure_level'))
   const wired = vmStatBytes(vmStat, 'Pages wired down')
   const compressor = vmStatBytes(vmStat, 'Pages occupied by compressor') ?? 0
   const headroom = wired === undefined ? undefined : headroomBytes(memoryBytes, wired, compressor, own.loadedBytes)
+  const used = usedBytes(vmStat)
+  const gpuBusy = ioregGpuBusy(ioreg)
   return {
     ...(headroom === undefined ? {} : { headroomBytes: headroom }),
     ...(pressure === undefined ? {} : { pressure }),
+    ...(wired === undefined ? {} : { wiredBytes: wired }),
+    ...(used === undefined ? {} : { usedBytes: used }),
+    ...(gpuBusy === undefined ? {} : { gpuBusy }),
   }
+}
+
+/** As Activity Monitor counts "Memory Used": what programs have made and may not be purged, wired, compressor. */
+function usedBytes(vmStat: string): number | undefined {
+  const [made, purgeable = 0, wired, compressor] = [
+    'Anonymous pages',
+    'Pages purgeable',
+    'Pages wired down',
+    'Pages occupied by compressor',
+  ].map((label) => vmStatBytes(vmStat, label))
+  if (made === undefined || wired === undefined || compressor === undefined) return undefined
+  return Math.max(0, made - purgeable) + wired + compressor
 }
 
 /** RAM − wired by others − compressor − 1 GiB, never negative. */

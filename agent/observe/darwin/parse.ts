@@ -76,6 +76,15 @@ export function ioregGpuCores(text: string): number | undefined {
   return cores === undefined ? undefined : Number(cores)
 }
 
+/**
+ * The same command: share of the last moments in which the GPU was busy, 0…1. powermetrics tells it more exactly, but
+ * to root alone, and over a time that it makes us wait for.
+ */
+export function ioregGpuBusy(text: string): number | undefined {
+  const percent = Number(/"Device Utilization %"=(\d+)/.exec(text)?.[1] ?? NaN)
+  return percent <= 100 ? percent / 100 : undefined
+}
+
 function firstItem<T>(json: string, type: string): T | undefined {
   try {
     const items = (JSON.parse(json) as Record<string, readonly T[] | undefined>)[type]

@@ -38,8 +38,14 @@ export async function observeLive(doors: MachineDoors, own: OwnEngines): Promise
   const total = meminfoBytes(meminfo, 'MemTotal') ?? 0
   const available = meminfoBytes(meminfo, 'MemAvailable') ?? 0
   const views: readonly Limit[] = [{ limitBytes: total, usedBytes: total - available }, ...limits]
+  // The narrowest view is the one that binds: its use is what a person wants to see beside headroom.
+  const narrowest = views.reduce((a, b) => (b.limitBytes - b.usedBytes < a.limitBytes - a.usedBytes ? b : a))
+  const locked = meminfoBytes(meminfo, 'Unevictable')
   return {
     headroomBytes: Math.max(0, Math.min(...views.map((view) => headroomOf(view, ownBytes)))),
+    usedBytes: Math.max(0, narrowest.usedBytes),
+    // What Linux may not take back; its nearest to wired memory.
+    ...(locked === undefined ? {} : { wiredBytes: locked }),
     pressure: pressureOf(Math.min(...views.map((v) => (v.limitBytes - v.usedBytes) / Math.max(1, v.limitBytes)))),
   }
 }

@@ -1,5 +1,7 @@
 /** `mctl describe node`: what the Mac is, its memory term by term, and who has bound which part of it. */
+import { ageOf } from '../../api/age.ts'
 import { allocatableBytes, defaultGpuMemoryBytes, systemReserveBytes } from '../../api/hardware.ts'
+import type { LiveNode, LiveReading } from '../../api/live.ts'
 import type { MctlObject } from '../../api/meta.ts'
 import type { Drain, Node, NodeAddress } from '../../api/node.ts'
 import type { Shard } from '../../api/shard.ts'
@@ -15,12 +17,18 @@ import { formatTable } from '../printers/table.ts'
 export async function describeNode(client: Client, object: MctlObject): Promise<readonly Block[]> {
   const node = object as Node
   const { status } = node
-  const [groups, shards] = await Promise.all([client.list({ kind: 'ShardGroup' }), client.list({ kind: 'Shard' })])
+  const [groups, shards, live] = await Promise.all([
+    client.list({ kind: 'ShardGroup' }),
+    client.list({ kind: 'Shard' }),
+    client.live({}),
+  ])
+  const now = live.nodes.find(({ name }) => name === node.metadata.name)
   const wrong = whatIsWrong(node)
   return [
     machineOf(node),
     wrong.length === 0 ? fields([['Health', 'nothing is wrong']]) : listing('What is wrong', wrong),
-    memoryOf(node),
+    fields([['Last heartbeat', heartbeatText(now)]]),
+    memoryOf(node, now?.reading),
     boundBy(node, groups.items as readonly ShardGroup[], shards.items as readonly Shard[]),
     section(
       'Engines',
@@ -78,7 +86,7 @@ function machineOf({ spec, status }: Node): Block {
 const drainText = ({ force }: Drain): string => `no (being drained${force ? ' by force' : ''})`
 
 /** Every term of the sum that placement does with this node. */
-function memoryOf({ spec, status }: Node): Block {
+function memoryOf({ spec, status }: Node, now: LiveReading | undefined): Block {
   if (status?.capacity === undefined) return fields([['Memory', 'not reported yet']])
   const memory = parseBytes(status.capacity.memory)
   const reserve = systemReserveBytes(memory, spec.systemReserve)
@@ -94,8 +102,30 @@ function memoryOf({ spec, status }: Node): Block {
     ['allocatable', formatBytes(allocatable), '0.95 × min(capacity − system reserve, GPU limit)'],
     ['bound', formatBytes(bound), shareOf(bound, allocatable)],
     ['free', allocatable < bound ? `-${formatBytes(bound - allocatable)}` : formatBytes(allocatable - bound), ''],
+    ...liveRows(now),
   ]
   return listing('Memory', formatTable(undefined, rows).trimEnd().split('\n'))
+}
+
+/** What the machine itself says now, which no object holds. */
+function liveRows(now: LiveReading | undefined): readonly (readonly string[])[] {
+  if (now === undefined) return [['live', '<unknown>', 'no heartbeat in this session']]
+  if (now.simulated === true) return [['live', '<unknown>', 'a simulated node does not tell']]
+  const row = (name: string, bytes: number | undefined, remark: string) => [
+    name,
+    bytes === undefined ? '<unknown>' : formatBytes(bytes),
+    remark,
+  ]
+  return [
+    row('wired now', now.wiredBytes, 'what the system cannot take back'),
+    row('used now', now.usedBytes, now.pressure === undefined ? '' : `pressure ${now.pressure}`),
+    row('headroom now', now.freeBytes, 'what could still be had: nothing larger is placed here'),
+  ]
+}
+
+function heartbeatText(now: LiveNode | undefined): string {
+  if (now?.heardAgoMs === undefined) return 'none since the server started'
+  return `${ageOf(now.heardAgoMs)} ago${now.connected ? '' : ', its agent is not in contact now'}`
 }
 
 const shareOf = (part: number, whole: number): string =>

@@ -349,7 +349,7 @@ describe('the node', () => {
   test('a simulated node reports no live memory', async () => {
     open().facts = { ...lab.facts, simulated: true }
     await lab.start()
-    expect(lab.server.sentOf('Heartbeat')[0]).toEqual({ type: 'Heartbeat' })
+    expect(lab.server.sentOf('Heartbeat')[0]).toEqual({ type: 'Heartbeat', simulated: true })
     expect(lab.server.writes[0]?.patch).toMatchObject({ nodeInfo: { simulated: true } })
   })
 

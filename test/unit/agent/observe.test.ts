@@ -86,6 +86,18 @@ describe('what macOS commands print', () => {
   )
 })
 
+test.each([
+  ['1-m4-trimmed.txt', 0.3],
+  ['2-m4-trimmed.txt', 0.1],
+  ['3-m5pro-trimmed.txt', 0.33],
+])('ioreg %s: the GPU is busy %d of the time', (file, share) =>
+  expect(mac.ioregGpuBusy(recorded(`ioreg-accelerator/${file}`))).toBe(share),
+)
+test('a GPU that does not say how busy it is', () => {
+  expect(mac.ioregGpuBusy('')).toBeUndefined()
+  expect(mac.ioregGpuBusy('"PerformanceStatistics" = {"Device Utilization %"=17179869184}')).toBeUndefined()
+})
+
 describe('a Mac', () => {
   const mini = {
     sw_vers: recorded('sw_vers/2-macmini-m4-macos26.3.txt'),
@@ -112,6 +124,9 @@ describe('a Mac', () => {
       bootId: 'boot-1779754624',
       pressure: 'Normal',
       headroomBytes: headroom,
+      wiredBytes: 146638 * PAGE,
+      usedBytes: (280815 - 60 + 146638 + 419678) * PAGE,
+      gpuBusy: 0.3,
       diskFreeBytes: 10 * GIB,
       diskTotalBytes: 100 * GIB,
     })
@@ -129,6 +144,7 @@ describe('a Mac', () => {
     const facts = await createObserver({ platform: 'darwin', doors: doors(bare), dataDir: '/x' })(idle)
     expect(facts).toMatchObject({ chip: 'Apple M2', gpuCores: 7, memoryBytes: 8 * GIB, hardwareModel: 'Mac14,7' })
     expect(facts.headroomBytes).toBeUndefined()
+    expect([facts.wiredBytes, facts.usedBytes, facts.gpuBusy]).toEqual([undefined, undefined, undefined])
   })
 })
 
@@ -152,8 +168,11 @@ describe('a Linux machine', () => {
       bootId: 'abc-def',
       osVersion: 'Linux 6.1.0-18',
       headroomBytes: 19 * GIB,
+      usedBytes: 4 * GIB,
       pressure: 'Normal',
     })
+    const locked = `${meminfo(24 * GIB, 20 * GIB)}Unevictable:    2048 kB\n`
+    expect(await observe({ '/proc/meminfo': locked })).toMatchObject({ wiredBytes: 2 ** 21 })
   })
   test('what our own engines hold does not count as taken by others', async () => {
     const status = 'Name:\tpython\nVmRSS:\t 2097152 kB\n'
@@ -167,7 +186,7 @@ describe('a Linux machine', () => {
       '/sys/fs/cgroup/kube/memory.current': `${3 * GIB}\n`,
       '/sys/fs/cgroup/kube/memory.stat': `anon 5\ninactive_file ${GIB}\n`,
     }
-    expect(await observe(v2)).toMatchObject({ memoryBytes: 8 * GIB, headroomBytes: 5 * GIB })
+    expect(await observe(v2)).toMatchObject({ memoryBytes: 8 * GIB, headroomBytes: 5 * GIB, usedBytes: 2 * GIB })
     const v1 = {
       '/proc/self/cgroup': '9:name=systemd:/\n4:memory:/a\n0::/\n',
       '/sys/fs/cgroup/memory/a/memory.limit_in_bytes': `${4 * GIB}\n`,

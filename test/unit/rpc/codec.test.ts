@@ -62,9 +62,22 @@ const requests: Record<string, fc.Arbitrary<unknown>> = {
     { token: record({ id: text, secret: text }), labels: fc.dictionary(key, text, { minKeys: 1 }) },
   ),
   sign: record({ requestPem: text }, { user: text }),
-  observe: record({
-    speeds: fc.array(record({ shardUid: text, answers: whole, tokens: whole, seconds, contextTokens: whole })),
-  }),
+  observe: record(
+    { speeds: fc.array(record({ shardUid: text, answers: whole, tokens: whole, seconds, contextTokens: whole })) },
+    {
+      traffic: record({
+        gateway: text,
+        replicas: fc.array(record({ shardUid: text, inFlight: whole, tokensPerSecond: seconds })),
+        queues: fc.array(record({ servedName: text, waiting: whole })),
+      }),
+    },
+  ),
+  live: fc.constant({}),
+}
+const figures = {
+  pressure: fc.constantFrom('Normal', 'Warn', 'Critical'),
+  simulated: fc.boolean(),
+  ...{ freeBytes: whole, wiredBytes: whole, usedBytes: whole, gpuBusy: seconds },
 }
 const writeReply = record(
   { object: manifest, result: fc.constantFrom('created', 'configured', 'unchanged') },
@@ -88,6 +101,19 @@ const replies: Record<string, fc.Arbitrary<unknown>> = {
   join: certificate,
   sign: certificate,
   observe: fc.constant({}),
+  live: record({
+    nodes: fc.array(
+      record({ name: text, connected: fc.boolean() }, { heardAgoMs: whole, reading: record({}, figures) }),
+    ),
+    groups: fc.array(
+      record({
+        ...{ namespace: text, name: text, deployment: text, nodes: fc.array(text) },
+        ...{ inFlight: whole, tokensPerSecond: seconds },
+      }),
+    ),
+    queues: fc.array(record({ namespace: text, deployment: text, waiting: whole })),
+    gateways: whole,
+  }),
 }
 
 describe('the codec, through protobuf bytes', () => {
@@ -142,7 +168,7 @@ describe('the codec, through protobuf bytes', () => {
         },
         { agentId: text },
       ),
-      record({ type: fc.constant('Heartbeat') }, { freeBytes: fc.nat(), pressure: fc.constantFrom('Normal', 'Warn') }),
+      record({ type: fc.constant('Heartbeat') }, figures),
       record({ type: fc.constant('Synced') }),
       record({ type: fc.constant('ModelShape'), source: text, digest: text, shape: fc.dictionary(key, json) }),
       record({ type: fc.constant('LogChunk'), requestId: text, text }),
