@@ -9,6 +9,7 @@ import type { NextEpoch, ShardGroup } from '../api/shardgroup.ts'
 import { isBeingDeleted } from './actions.ts'
 import type { GroupScene } from './groupscene.ts'
 import { blockingShards, sceneOf } from './groupscene.ts'
+import { isReady } from './nodelife.ts'
 import type { World } from './world.ts'
 
 /** Why a group that serves may not stop yet. */
@@ -23,14 +24,15 @@ export const isGroupReady = (group: ShardGroup): boolean => isTrue(group.status?
 export const deploymentOf = ({ deployments }: World, group: ShardGroup): ModelDeployment | undefined =>
   deployments.find(({ metadata }) => (group.metadata.ownerReferences ?? []).some(({ uid }) => uid === metadata.uid))
 
+const ownedBy = ({ groups }: Pick<World, 'groups'>, { metadata }: ModelDeployment): readonly ShardGroup[] =>
+  groups.filter((g) => (g.metadata.ownerReferences ?? []).some(({ uid }) => uid === metadata.uid))
+
+const stays = (group: ShardGroup, { spec }: ModelDeployment): boolean =>
+  !isBeingDeleted(group) && group.spec.replica < spec.replicas
+
 /** The groups of the same deployment that stay, this one among them. */
-export const groupsOf = ({ groups }: Pick<World, 'groups'>, deployment: ModelDeployment): readonly ShardGroup[] =>
-  groups.filter(
-    (g) =>
-      !isBeingDeleted(g) &&
-      g.spec.replica < deployment.spec.replicas &&
-      (g.metadata.ownerReferences ?? []).some(({ uid }) => uid === deployment.metadata.uid),
-  )
+export const groupsOf = (world: Pick<World, 'groups'>, deployment: ModelDeployment): readonly ShardGroup[] =>
+  ownedBy(world, deployment).filter((g) => stays(g, deployment))
 
 /** undefined: stopping one ready group leaves as many as update.maxUnavailable asks for. */
 export function bound(world: World, deployment: ModelDeployment): Hold | undefined {
@@ -79,15 +81,20 @@ function unpreparedSibling(scene: GroupScene, deployment: ModelDeployment, next:
   return undefined
 }
 
-/** Recreate starts no new group while an old one may still run. */
+/** Recreate starts no new group while an old one may still run: also one that goes because there shall be fewer. */
 export function recreateHold({ world, group, nowMs }: GroupScene): Hold | undefined {
   const deployment = deploymentOf(world, group)
   if (deployment?.spec.update.strategy !== 'Recreate') return undefined
-  for (const sibling of groupsOf(world, deployment)) {
+  const { revision } = group.spec
+  for (const sibling of ownedBy(world, deployment)) {
     if (sibling.metadata.uid === group.metadata.uid) continue
-    const isOld = sibling.spec.revision < group.spec.revision && sibling.spec.members.length > 0
-    const stopping = blockingShards(sceneOf(world, sibling, nowMs)).some((s) => s.spec.revision !== group.spec.revision)
-    if (isOld || (stopping && sibling.spec.revision === group.spec.revision))
+    const scene = sceneOf(world, sibling, nowMs)
+    const isOld = sibling.spec.revision < revision
+    const stopping = blockingShards(scene).some((s) => s.spec.revision !== revision)
+    const serves = stays(sibling, deployment)
+      ? sibling.spec.members.length > 0
+      : scene.current.some((s) => isReady(scene.nodeOf(s.spec.nodeName)))
+    if (stopping || (isOld && serves))
       return { reason: 'WaitingForGroups', message: `all groups stop first: ${sibling.metadata.name} runs still` }
   }
   return undefined

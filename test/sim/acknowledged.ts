@@ -2,14 +2,15 @@
  * Nothing acknowledged is lost: what a person asked for and what the server answered, and what must therefore stand. A
  * call that ended without an answer may have been done or not; a disk that loses what it has flushed ends the promise.
  */
+import { isDeepStrictEqual } from 'node:util'
 import type { MctlObject } from '../../src/api/meta.ts'
 import type { ModelDeployment } from '../../src/api/modeldeployment.ts'
 import { isOpError } from '../../src/lib/errors.ts'
 import type { SimCluster } from '../support/simcluster.ts'
-import type { Wish } from './commands.ts'
+import type { UpdateWish, Wish } from './commands.ts'
 
 /** What may stand under a name: a wish, or nothing (any more). */
-type Standing = Wish | undefined
+type Standing = (Wish & { readonly paused?: boolean }) | undefined
 
 /** Codes by which the server says no; all others leave open whether it was done. */
 const refusals = ['NotFound', 'Invalid', 'Conflict', 'Forbidden', 'AlreadyExists'] as const
@@ -32,19 +33,29 @@ export class Acknowledged {
       parallelism: wish.parallelism,
       serving: { contextTokens: wish.contextTokens, concurrency: 1, maxOutputTokens: 64 },
       recovery: { nodeLossSeconds: wish.nodeLossSeconds },
+      ...(wish.update === undefined ? {} : { update: wish.update }),
     }
     return this.#ask(
       name,
       () => this.#cluster.apply('ModelDeployment', name, spec),
-      () => wish,
+      // Whoever paused it did so apart from the manifest.
+      (standing) => ({ ...wish, ...(standing?.paused === true ? { paused: true } : {}) }),
     )
   }
 
   scale(name: string, replicas: number): Promise<void> {
+    return this.#patch(name, { replicas })
+  }
+
+  pause(name: string, paused: boolean): Promise<void> {
+    return this.#patch(name, { paused })
+  }
+
+  #patch(name: string, part: { readonly replicas?: number; readonly paused?: boolean }): Promise<void> {
     return this.#ask(
       name,
-      () => this.#cluster.scale(name, replicas),
-      (standing) => standing && { ...standing, replicas },
+      () => this.#cluster.patchDeployment(name, part),
+      (standing) => standing && { ...standing, ...part },
     )
   }
 
@@ -98,16 +109,20 @@ export class Acknowledged {
 function isStanding(deployment: ModelDeployment | undefined, wish: Standing): boolean {
   if (deployment === undefined || deployment.metadata.deletionTimestamp !== undefined) return wish === undefined
   if (wish === undefined) return false
-  const { model, replicas, parallelism, serving, recovery } = deployment.spec
+  const { model, replicas, parallelism, serving, recovery, paused, update } = deployment.spec
   return (
     model.name === wish.model &&
     replicas === wish.replicas &&
     parallelism.strategy === wish.parallelism.strategy &&
     parallelism.degree === wish.parallelism.degree &&
     serving.contextTokens === wish.contextTokens &&
-    recovery.nodeLossSeconds === wish.nodeLossSeconds
+    recovery.nodeLossSeconds === wish.nodeLossSeconds &&
+    paused === (wish.paused ?? false) &&
+    isDeepStrictEqual(update, { ...defaultUpdate, ...wish.update })
   )
 }
+
+const defaultUpdate: UpdateWish = { strategy: 'RollingUpdate', maxUnavailable: 1, maxSurge: 0 }
 
 const text = (deployment: ModelDeployment | undefined): string =>
   deployment === undefined

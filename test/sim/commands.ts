@@ -9,7 +9,7 @@ import type { Direction } from '../../src/rpc/network.ts'
 
 export const nodes = ['mini-1', 'mini-2', 'mini-3'] as const
 type NodeName = (typeof nodes)[number]
-const names = ['alpha', 'beta', 'gamma'] as const
+export const names = ['alpha', 'beta', 'gamma'] as const
 
 export interface Wish {
   readonly model: 'small' | 'large'
@@ -17,14 +17,25 @@ export interface Wish {
   readonly parallelism: { readonly strategy: 'Data' | 'Tensor' | 'Pipeline'; readonly degree?: number }
   readonly contextTokens: number
   readonly nodeLossSeconds: number
+  /** Absent: the default. */
+  readonly update?: UpdateWish
 }
+
+export type UpdateWish =
+  | { readonly strategy: 'RollingUpdate'; readonly maxUnavailable: number; readonly maxSurge: number }
+  | { readonly strategy: 'Recreate' }
 
 /** `pick` chooses among what is there: 0 the first, just below 1 the last. Faults with `forMs` end by themselves. */
 export interface CommandArgs {
   apply: { readonly name: string; readonly wish: Wish }
   scale: { readonly name: string; readonly replicas: number }
   remove: { readonly name: string }
+  pause: { readonly name: string; readonly on: boolean }
+  restart: { readonly name: string }
+  /** Back to the template before. */
+  undo: { readonly name: string }
   cordon: { readonly node: NodeName; readonly on: boolean }
+  drain: { readonly node: NodeName; readonly force: boolean }
   deleteNode: { readonly node: NodeName }
   killRank: { readonly pick: number }
   killHost: { readonly pick: number }
@@ -80,6 +91,14 @@ const shapes = [
   { parallelism: { strategy: 'Pipeline', degree: 2 }, replicas: 2 },
 ] as const satisfies readonly Pick<Wish, 'parallelism' | 'replicas'>[]
 
+const updates = [
+  { strategy: 'RollingUpdate', maxUnavailable: 1, maxSurge: 1 },
+  { strategy: 'RollingUpdate', maxUnavailable: 0, maxSurge: 1 },
+  { strategy: 'RollingUpdate', maxUnavailable: 0, maxSurge: 2 },
+  { strategy: 'RollingUpdate', maxUnavailable: 2, maxSurge: 0 },
+  { strategy: 'Recreate' },
+] as const satisfies readonly UpdateWish[]
+
 const MINUTE_MS = 60_000
 const HOUR_MS = 60 * MINUTE_MS
 
@@ -96,7 +115,11 @@ const weights: Readonly<Record<CommandKind, number>> = {
   apply: 12,
   scale: 4,
   remove: 3,
-  cordon: 1,
+  pause: 3,
+  restart: 2,
+  undo: 3,
+  cordon: 3,
+  drain: 5,
   deleteNode: 1,
   killRank: 8,
   killHost: 2,
@@ -138,7 +161,11 @@ const draws: Draws = {
   apply: (random) => ({ name: pick(random, names), wish: wishIn(random) }),
   scale: (random) => ({ name: pick(random, names), replicas: random.below(4) }),
   remove: (random) => ({ name: pick(random, names) }),
-  cordon: (random) => ({ node: pick(random, nodes), on: random.next() < 0.5 }),
+  pause: (random) => ({ name: pick(random, names), on: random.next() < 0.5 }),
+  restart: (random) => ({ name: pick(random, names) }),
+  undo: (random) => ({ name: pick(random, names) }),
+  cordon: (random) => ({ node: pick(random, nodes), on: random.next() < 0.3 }),
+  drain: (random) => ({ node: pick(random, nodes), force: random.next() < 0.4 }),
   deleteNode: (random) => ({ node: pick(random, nodes) }),
   killRank: (random) => ({ pick: random.next() }),
   killHost: (random) => ({ pick: random.next() }),
@@ -198,6 +225,7 @@ function wishIn(random: SeededRandom): Wish {
     model: pick(random, ['small', 'large', 'large'] as const),
     contextTokens: pick(random, [128, 256]),
     nodeLossSeconds: pick(random, [30, 120]),
+    ...(random.next() < 0.3 ? {} : { update: pick<UpdateWish>(random, updates) }),
   }
 }
 

@@ -1,10 +1,11 @@
 /** Does one command of a story to the cluster. A command that finds nothing to act on does nothing. */
+import { timestamp } from '../../src/api/meta.ts'
 import { tinyShape } from '../support/cluster.ts'
 import type { SimCluster } from '../support/simcluster.ts'
 import type { SimProcess } from '../support/simmachine.ts'
 import type { Acknowledged } from './acknowledged.ts'
-import type { Command, CommandArgs, CommandKind } from './commands.ts'
-import { nodes } from './commands.ts'
+import type { Command, CommandArgs, CommandKind, Wish } from './commands.ts'
+import { names, nodes } from './commands.ts'
 
 export interface Scene {
   readonly cluster: SimCluster
@@ -29,7 +30,15 @@ const performers: Performers = {
   apply: ({ name, wish }, { acknowledged }) => acknowledged.apply(name, wish),
   scale: ({ name, replicas }, { acknowledged }) => acknowledged.scale(name, replicas),
   remove: ({ name }, { acknowledged }) => acknowledged.remove(name),
+  pause: ({ name, on }, { acknowledged }) => acknowledged.pause(name, on),
+  restart: ({ name }, { cluster }) =>
+    tried(cluster.patchDeployment(name, { restartedAt: timestamp(cluster.clock.nowMs()) })),
+  undo: ({ name }, { cluster, acknowledged }) => {
+    const wish = wishBefore(cluster, name)
+    return wish === undefined ? undefined : acknowledged.apply(name, wish)
+  },
   cordon: ({ node, on }, { cluster }) => tried(cluster.cordon(node, on)),
+  drain: ({ node, force }, { cluster }) => tried(cluster.drain(node, force)),
   deleteNode: ({ node }, { cluster }) => tried(cluster.delete('Node', node)),
   killRank: (args, { cluster }) => withRank(cluster, args, (p) => p.machine.kill(p)),
   killHost: (args, { cluster }) => withRank(cluster, args, (p) => p.machine.killHost(p)),
@@ -89,7 +98,7 @@ export function perform<K extends CommandKind>(
 }
 
 /** Everything that was done to the cluster ends, and everything runs. Clocks stay as wrong as they are. */
-export async function endFaults({ cluster }: Scene): Promise<void> {
+export async function endFaults({ cluster, acknowledged }: Scene): Promise<void> {
   const { network, ring } = cluster
   cluster.crashPoint = undefined
   Object.assign(cluster.diskFaults, { full: false, broken: false })
@@ -110,6 +119,9 @@ export async function endFaults({ cluster }: Scene): Promise<void> {
     for (const process of cluster.machines.get(node)?.processes() ?? []) process.machine.continueEngine(process)
   }
   for (const node of nodes) await tried(cluster.cordon(node, false))
+  for (const name of names)
+    if (cluster.store.snapshot().get('ModelDeployment', 'default', name)?.spec.paused === true)
+      await acknowledged.pause(name, false)
   // A disk that lost its past may have lost these, too, and nobody but a person has them.
   await applyModels(cluster)
 }
@@ -121,4 +133,29 @@ function withRank({ machines }: SimCluster, { pick }: { pick: number }, act: (pr
 }
 
 /** A refusal, or a server that is away, is an answer like any other. */
-const tried = (run: Promise<void>): Promise<void> => run.catch(() => {})
+const tried = (run: Promise<unknown>): Promise<void> =>
+  run.then(
+    () => {},
+    () => {},
+  )
+
+/** What a person applies who wants the template before the newest one back. */
+function wishBefore(cluster: SimCluster, name: string): Wish | undefined {
+  const snapshot = cluster.store.snapshot()
+  const deployment = snapshot.get('ModelDeployment', 'default', name)
+  const numbered = snapshot
+    .list('Revision')
+    .filter(({ spec }) => spec.deployment === name)
+    .sort((a, b) => a.spec.revision - b.spec.revision)
+  const before = numbered.at(-2)?.spec.template
+  if (deployment === undefined || before === undefined) return undefined
+  const { replicas, recovery, update } = deployment.spec
+  return {
+    model: before.model.name as Wish['model'],
+    contextTokens: before.serving.contextTokens,
+    parallelism: before.parallelism as Wish['parallelism'],
+    replicas,
+    nodeLossSeconds: recovery.nodeLossSeconds,
+    update: update as NonNullable<Wish['update']>,
+  }
+}

@@ -2,19 +2,16 @@
  * What must hold at every moment, whatever fails: looked at after each commit, at each start of a process and at each
  * new routing table. A finding is a bug.
  */
-import { allocatableBytes } from '../../src/api/hardware.ts'
 import type { Shard } from '../../src/api/shard.ts'
 import { worldOf } from '../../src/controllers/world.ts'
 import type { RoutingTable } from '../../src/gateway/routes.ts'
-import { parseBytes } from '../../src/lib/quantity.ts'
 import { checkWorld } from '../../src/planner/check.ts'
 import type { Change, Snapshot, Store } from '../../src/store/store.ts'
 import type { SimCluster } from '../support/simcluster.ts'
 import { losesWrites } from '../support/simdisk.ts'
-import type { SimMachine } from '../support/simmachine.ts'
 import type { Acknowledged } from './acknowledged.ts'
-
-export const MEMORY = '16Gi'
+import { Bindings, machineFindings } from './machines.ts'
+import { Rollouts } from './rollouts.ts'
 
 /** Looks from now on; the list that it returns grows. */
 export function watchSafety(cluster: SimCluster, acknowledged: Acknowledged): readonly string[] {
@@ -24,17 +21,26 @@ export function watchSafety(cluster: SimCluster, acknowledged: Acknowledged): re
     if (findings.length < 10) findings.push(...more)
   }
   const history = new History()
+  const bindings = new Bindings()
+  const rollouts = new Rollouts()
   const follow = (store: Store) =>
     store.onCommit((changes) => {
       // The commits of a server that was killed at this very one are looked at when the next one starts.
       if (!cluster.serverRuns || cluster.store !== store) return
-      found([...worldFindings(store.snapshot()), ...history.findings(changes)])
+      const snapshot = store.snapshot()
+      found([
+        ...worldFindings(snapshot),
+        ...bindings.findings(snapshot, cluster),
+        ...rollouts.findings(snapshot),
+        ...history.findings(changes),
+      ])
     })
   cluster.onServerStart = (remains) => {
     const { store } = cluster
     if (losesWrites(remains)) {
       acknowledged.forget()
       history.forget()
+      rollouts.forget()
     }
     found([
       ...worldFindings(store.snapshot()),
@@ -113,21 +119,6 @@ class History {
       ? []
       : [`EpochReused: ${object.metadata.name} met its ranks twice`]
   }
-}
-
-const allocatable = allocatableBytes({ memoryBytes: parseBytes(MEMORY), osVersion: '15.3' })
-
-/** Of a machine at the start of a process, whatever the store believes. */
-function machineFindings(machine: SimMachine, started: Shard): readonly string[] {
-  const findings: string[] = []
-  const at = `${machine.name} starts ${started.metadata.name}`
-  if (started.spec.nodeName !== machine.name) findings.push(`ActsForAnother: ${at} of ${started.spec.nodeName}`)
-  const others = machine.processes().filter(({ shard }) => shard.metadata.uid !== started.metadata.uid)
-  for (const { shard } of others)
-    if (shard.spec.group === started.spec.group) findings.push(`TwoEpochsAlive: ${at} beside ${shard.metadata.name}`)
-  const bytes = machine.processes().reduce((sum, { shard }) => sum + shard.spec.memoryBytes, 0)
-  if (bytes > allocatable) findings.push(`Oversold: ${at}: ${bytes} bytes of ${allocatable}`)
-  return findings
 }
 
 /** Never two epochs of a group routed. */

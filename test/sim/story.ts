@@ -5,9 +5,10 @@ import type { BrokenDoor } from '../support/simcluster.ts'
 import { SimCluster } from '../support/simcluster.ts'
 import { Acknowledged } from './acknowledged.ts'
 import type { Story } from './commands.ts'
-import { nodes } from './commands.ts'
+import { names, nodes } from './commands.ts'
+import { MEMORY } from './machines.ts'
 import { applyModels, endFaults, perform } from './perform.ts'
-import { MEMORY, watchSafety } from './safety.ts'
+import { watchSafety } from './safety.ts'
 import { unsettled } from './settled.ts'
 
 /** The longest crash backoff, a node's loss, a drain and a load must fit. */
@@ -38,7 +39,7 @@ export async function tellStory(story: Story, tell?: Tell, broken?: BrokenDoor):
   const say = (line: string) => tell?.((at.clock?.monotonicMs() ?? 0) / 1_000, line)
   const cluster = await SimCluster.start(tell === undefined ? options : { ...options, log: saying(say) })
   at.clock = cluster.clock
-  const acknowledged = new Acknowledged(cluster, ['alpha', 'beta', 'gamma'])
+  const acknowledged = new Acknowledged(cluster, names)
   const scene = { cluster, acknowledged }
   const findings = watchSafety(cluster, acknowledged)
   const ended = (): Outcome => ({ findings: [...findings, ...lost()], settledAfterMs: 0 })
@@ -50,7 +51,7 @@ export async function tellStory(story: Story, tell?: Tell, broken?: BrokenDoor):
       say(JSON.stringify(command))
       await perform(command, scene)
       await cluster.clock.advance(command.thenMs)
-      if (findings.length > 0) return ended()
+      if (findings.length > 0 || lost().length > 0) return ended()
     }
     say('the faults end')
     await endFaults(scene)

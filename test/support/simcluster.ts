@@ -473,10 +473,13 @@ export class SimCluster {
     return (await this.whileServerRuns(apply)).object
   }
 
-  async scale(name: string, replicas: number): Promise<MctlObject> {
+  scale(name: string, replicas: number): Promise<MctlObject> {
+    return this.patchDeployment(name, { replicas })
+  }
+
+  async patchDeployment(name: string, spec: object): Promise<MctlObject> {
     const ref = { kind: 'ModelDeployment', namespace: 'default', name } as const
-    const patch = { spec: { replicas } }
-    return (await this.whileServerRuns(() => this.user.patch({ ref, type: 'merge', patch }))).object
+    return (await this.whileServerRuns(() => this.user.patch({ ref, type: 'merge', patch: { spec } }))).object
   }
 
   async delete(kind: 'ModelDeployment' | 'Node', name: string): Promise<void> {
@@ -484,9 +487,17 @@ export class SimCluster {
     await this.whileServerRuns(() => this.user.delete({ ref }))
   }
 
-  async cordon(name: string, unschedulable: boolean): Promise<void> {
+  cordon(name: string, unschedulable: boolean): Promise<void> {
+    return this.#patchNode(name, unschedulable ? { unschedulable } : { unschedulable, drain: null })
+  }
+
+  drain(name: string, force: boolean): Promise<void> {
+    return this.#patchNode(name, { unschedulable: true, drain: { force } })
+  }
+
+  async #patchNode(name: string, spec: object): Promise<void> {
     const ref = { kind: 'Node', namespace: '', name } as const
-    await this.whileServerRuns(() => this.user.patch({ ref, type: 'merge', patch: { spec: { unschedulable } } }))
+    await this.whileServerRuns(() => this.user.patch({ ref, type: 'merge', patch: { spec } }))
   }
 
   /** Runs a call while time goes on. */
