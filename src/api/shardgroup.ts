@@ -28,6 +28,8 @@ export interface ShardGroupSpec extends Pick<Binding, 'members'>, Partial<Omit<B
   readonly revision: number
   /** Incarnation, from 1. Every rank restarts together: a ring that lost a member cannot re-admit it. */
   readonly epoch: number
+  /** The highest epoch of a successor that was given up: no other one may be called so. Absent: there was none. */
+  readonly givenUpEpoch?: number
   /** The planned successor: its ranks fetch and prepare while the old epoch serves. */
   readonly next: NextEpoch | null
 }
@@ -51,7 +53,13 @@ export function bindingOf(spec: ShardGroupSpec): Binding | undefined {
 /** The spec of a group that has given up its place. */
 export function unboundOf(spec: ShardGroupSpec): ShardGroupSpec {
   const { strategy: _, engine: __, transport: ___, planHash: ____, ...rest } = spec
-  return { ...rest, members: [], next: null }
+  return { ...withoutNext(rest), members: [] }
+}
+
+/** The spec of a group whose planned successor is given up: its ranks may have met already. */
+export function withoutNext<S extends Pick<ShardGroupSpec, 'next' | 'givenUpEpoch'>>(spec: S): S {
+  if (spec.next === null) return spec
+  return { ...spec, next: null, givenUpEpoch: Math.max(spec.givenUpEpoch ?? 0, spec.next.epoch) }
 }
 
 export type GroupPhase = 'Pending' | 'Fetching' | 'Preparing' | 'Starting' | 'Ready' | 'Stopping' | 'Backoff' | 'Failed'

@@ -52,12 +52,16 @@ export function successorScene(scene: GroupScene, next: NextEpoch): GroupScene {
   return { ...scene, group: { ...group, spec }, current: upcoming, upcoming: [], formed: upcoming.length > 0 }
 }
 
-/** An epoch that no Shard of this name ever had: Shards of a plan that was given up may still stand on a silent node. */
+/**
+ * An epoch that no Shard of this name ever had. Shards of a plan that was given up may still stand on a silent node, and
+ * those that are gone may have met: their epoch is remembered.
+ */
 export function nextEpochOf(world: Pick<World, 'shards'>, group: ShardGroup): number {
   const taken = world.shards
     .filter((s) => s.metadata.namespace === group.metadata.namespace && s.spec.group === group.metadata.name)
     .map((s) => s.spec.epoch)
-  return 1 + Math.max(group.spec.epoch, group.spec.next?.epoch ?? 0, ...taken)
+  const { epoch, next, givenUpEpoch = 0 } = group.spec
+  return 1 + Math.max(epoch, next?.epoch ?? 0, givenUpEpoch, ...taken)
 }
 
 /** Older Shards on nodes that can be reached: their processes must be gone first. Those on a silent node delay nothing. */

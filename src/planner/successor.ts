@@ -6,6 +6,7 @@ import { findCondition, setConditions } from '../api/conditions.ts'
 import type { ConditionUpdate } from '../api/conditions.ts'
 import type { Shard } from '../api/shard.ts'
 import type { FetchStatus, NextEpoch, Setback, ShardGroup, ShardGroupStatus } from '../api/shardgroup.ts'
+import { withoutNext } from '../api/shardgroup.ts'
 import type { BackoffPolicy } from '../lib/backoff.ts'
 import { backoffMs } from '../lib/backoff.ts'
 import { formatBytes } from '../lib/quantity.ts'
@@ -71,15 +72,13 @@ function drop({ group, upcoming }: GroupScene, why: string): SuccessorStep {
 }
 
 const withoutSuccessor = (group: ShardGroup, upcoming: readonly Shard[]): readonly StoreAction[] => [
-  setSpec(group, { ...group.spec, next: null }),
+  setSpec(group, withoutNext(group.spec)),
   ...deleted(upcoming),
 ]
 
-/** Takes the successor of a serving group back, or gives it another one: its Shards go in the same transaction. */
-export function replaceSuccessor(world: World, group: ShardGroup, next: NextEpoch | null): readonly StoreAction[] {
-  const { upcoming } = sceneOf(world, group, 0)
-  return [setSpec(group, { ...group.spec, next }), ...deleted(upcoming)]
-}
+/** Takes the successor of a serving group back: its Shards go in the same transaction. */
+export const takeBackSuccessor = (world: World, group: ShardGroup): readonly StoreAction[] =>
+  withoutSuccessor(group, sceneOf(world, group, 0).upcoming)
 
 const deleted = (shards: readonly Shard[]): readonly StoreAction[] =>
   shards.filter((s) => !isBeingDeleted(s)).map((object) => ({ action: 'delete', object }))

@@ -4,6 +4,7 @@
  * than may be away. When it stops is decided later, in rollout.ts.
  */
 import type { NextEpoch, ShardGroup } from '../api/shardgroup.ts'
+import { withoutNext } from '../api/shardgroup.ts'
 import type { Scheduling } from './binding.ts'
 import { moveGroup, pendingOf, place, PRESSURE_RETRY_MS, refusedForPressure, unbind, withGroup } from './binding.ts'
 import type { DeploymentScene } from './deployment.ts'
@@ -12,7 +13,7 @@ import { counted } from '../lib/counted.ts'
 import type { Unplaceable } from './placement/types.ts'
 import type { CurrentRevision } from './revisions.ts'
 import { isGroupReady } from './rollout.ts'
-import { replaceSuccessor } from './successor.ts'
+import { takeBackSuccessor } from './successor.ts'
 
 /** undefined: there is nothing to update now. */
 export function planUpdate(
@@ -56,9 +57,9 @@ function takeBack(scene: DeploymentScene, group: ShardGroup): Scheduling {
   const { next, epoch } = group.spec
   const message = `${group.metadata.name}: epoch ${next?.epoch ?? 0} (revision ${next?.revision ?? 0}) is not wanted any more; epoch ${epoch} serves on`
   return {
-    actions: [...replaceSuccessor(scene.world, group, null), event(group, 'Normal', 'SuccessorDropped', message)],
+    actions: [...takeBackSuccessor(scene.world, group), event(group, 'Normal', 'SuccessorDropped', message)],
     report: [`SuccessorDropped: ${message}`],
-    groups: withGroup(scene, { ...group, spec: { ...group.spec, next: null } }),
+    groups: withGroup(scene, { ...group, spec: withoutNext(group.spec) }),
   }
 }
 

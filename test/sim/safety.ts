@@ -4,7 +4,6 @@
  */
 import type { Shard } from '../../src/api/shard.ts'
 import { worldOf } from '../../src/controllers/world.ts'
-import type { RoutingTable } from '../../src/gateway/routes.ts'
 import { checkWorld } from '../../src/planner/check.ts'
 import type { Change, Snapshot, Store } from '../../src/store/store.ts'
 import type { SimCluster } from '../support/simcluster.ts'
@@ -12,6 +11,7 @@ import { losesWrites } from '../support/simdisk.ts'
 import type { Acknowledged } from './acknowledged.ts'
 import { Bindings, machineFindings } from './machines.ts'
 import { Rollouts } from './rollouts.ts'
+import { routeFindings, tableFindings } from './routed.ts'
 
 /** Looks from now on; the list that it returns grows. */
 export function watchSafety(cluster: SimCluster, acknowledged: Acknowledged): readonly string[] {
@@ -31,6 +31,7 @@ export function watchSafety(cluster: SimCluster, acknowledged: Acknowledged): re
       found([
         ...worldFindings(snapshot),
         ...bindings.findings(snapshot, cluster),
+        ...routeFindings(snapshot),
         ...rollouts.findings(snapshot),
         ...history.findings(changes),
       ])
@@ -51,7 +52,7 @@ export function watchSafety(cluster: SimCluster, acknowledged: Acknowledged): re
   }
   if (cluster.serverRuns) follow(cluster.store)
   cluster.ring.onStart = (machine, shard) => found(machineFindings(machine, shard))
-  cluster.onRoutes = (table) => found(routeFindings(table))
+  cluster.onRoutes = (table) => found(tableFindings(table))
   return findings
 }
 
@@ -119,12 +120,4 @@ class History {
       ? []
       : [`EpochReused: ${object.metadata.name} met its ranks twice`]
   }
-}
-
-/** Never two epochs of a group routed. */
-function routeFindings(table: RoutingTable): readonly string[] {
-  return [...table].flatMap(([name, replicas]) => {
-    const groups = replicas.map((replica) => replica.group)
-    return new Set(groups).size === groups.length ? [] : [`RoutedTwice: ${name} to ${groups.join(', ')}`]
-  })
 }

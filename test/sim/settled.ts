@@ -1,12 +1,12 @@
 /** Has the cluster come to what is asked of it? In the store, on the machines and in the gateway. */
 import { findCondition, isTrue } from '../../src/api/conditions.ts'
 import { worldOf } from '../../src/controllers/world.ts'
-import { deriveRoutes } from '../../src/gateway/routes.ts'
 import { checkWorld } from '../../src/planner/check.ts'
 import { boundBytes } from '../../src/planner/ledger.ts'
 import type { Snapshot } from '../../src/store/store.ts'
 import type { SimCluster } from '../support/simcluster.ts'
 import type { SimMachine } from '../support/simmachine.ts'
+import { unrouted } from './routed.ts'
 
 /** undefined: it has. Else what is still open. */
 export function unsettled(cluster: SimCluster): string | undefined {
@@ -18,7 +18,7 @@ export function unsettled(cluster: SimCluster): string | undefined {
     [...cluster.machines.values()]
       .map((machine) => unsettledMachine(machine, snapshot, bound.get(machine.name) ?? 0))
       .find((open) => open !== undefined) ??
-    unsettledRoutes(cluster, snapshot)
+    unrouted(snapshot, cluster.routes, cluster.machines)
   )
 }
 
@@ -58,19 +58,4 @@ function unsettledMachine(machine: SimMachine, snapshot: Snapshot, boundBytes: n
     .some((group) => group.spec.next?.members.some((member) => member.node === name) === true)
   const bytes = [...living.values()].reduce((sum, shard) => sum + shard.spec.memoryBytes, 0)
   return bytes === boundBytes || waits ? undefined : `${name} runs ${bytes} bytes, ${boundBytes} are bound`
-}
-
-/** The gateway sends requests where the store says, and there a leader listens. */
-function unsettledRoutes({ routes, machines }: SimCluster, snapshot: Snapshot): string | undefined {
-  const wanted = deriveRoutes({
-    deployments: snapshot.list('ModelDeployment'),
-    groups: snapshot.list('ShardGroup'),
-    shards: snapshot.list('Shard'),
-    nodes: snapshot.list('Node'),
-  })
-  const told = (table: typeof wanted | undefined) => JSON.stringify([...(table ?? [])].sort())
-  if (told(routes) !== told(wanted)) return `the gateway routes ${told(routes)}, not ${told(wanted)}`
-  const living = new Set([...machines.values()].flatMap((m) => m.processes().map((p) => p.shard.metadata.uid)))
-  const dead = [...wanted.values()].flat().find((replica) => !living.has(replica.shardUid))
-  return dead === undefined ? undefined : `${dead.group} is routed to a leader that is gone`
 }
