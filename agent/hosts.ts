@@ -3,6 +3,7 @@
  * the simulator's keeps them in memory. The agent's loop and plan know only this.
  */
 import type { Shard } from '../src/api/shard.ts'
+import type { LogLine } from './shardhost/stamps.ts'
 import type { HostState } from './shardhost/protocol.ts'
 
 /** What was taken for a rank at Prepared: ports, addresses, the verified model folder. Kept on disk with the handle. */
@@ -33,6 +34,16 @@ export interface LocalShard {
   readonly silentSeconds?: number
 }
 
+/** Which lines of a log are read. */
+export interface LogOptions {
+  /** So many from the end of what is there. */
+  readonly tail?: number
+  /** Leaves out lines that are older, in ms of the machine's clock; those without a time stay. */
+  readonly sinceMs?: number
+  readonly follow: boolean
+  readonly signal: AbortSignal
+}
+
 export interface Hosts {
   /** Reads the handles on disk, adopts living hosts (pid + start time + uid over the socket), finds the dead. Once, at start. */
   recover(): Promise<void>
@@ -52,11 +63,7 @@ export interface Hosts {
   /** Called on every change of any local shard. */
   onChange(listener: (shardUid: string) => void): () => void
   /** Lines of the shard's engine log, newest kept; ends unless `follow`. Uid '': of the newest shard of that name, gone or not. */
-  readLog(
-    shardUid: string,
-    shardName: string,
-    options: { tail?: number; follow: boolean; signal: AbortSignal },
-  ): AsyncIterable<string>
+  readLog(shardUid: string, shardName: string, options: LogOptions): AsyncIterable<LogLine>
   /** Lets go of the sockets; the hosts live on. */
   close(): void
 }

@@ -1,5 +1,6 @@
 /** Engine logs up the session that the agent opened: one task per request, as fast as the session takes them. */
 import { shardName } from '../src/api/shard.ts'
+import type { Clock } from '../src/lib/clock.ts'
 import { OpError, isOpError, messageOf } from '../src/lib/errors.ts'
 import type { ServerMessage } from '../src/rpc/messages.ts'
 import type { Hosts } from './hosts.ts'
@@ -10,13 +11,20 @@ export type LogsStart = Extract<ServerMessage, { type: 'LogsStart' }>
 export class LogRelay {
   readonly #hosts: Hosts
   readonly #outbox: Outbox
+  readonly #clock: Pick<Clock, 'nowMs'>
   /** Name of a shard that this node knows by uid. */
   readonly #nameOf: (shardUid: string) => string | undefined
   readonly #running = new Map<string, AbortController>()
 
-  constructor(hosts: Hosts, outbox: Outbox, nameOf: (shardUid: string) => string | undefined) {
+  constructor(
+    hosts: Hosts,
+    outbox: Outbox,
+    clock: Pick<Clock, 'nowMs'>,
+    nameOf: (shardUid: string) => string | undefined,
+  ) {
     this.#hosts = hosts
     this.#outbox = outbox
+    this.#clock = clock
     this.#nameOf = nameOf
   }
 
@@ -46,13 +54,21 @@ export class LogRelay {
   }
 
   async #pump(request: LogsStart, control: AbortController): Promise<void> {
-    const { shardUid, tail, follow, requestId } = request
+    const { shardUid, tail, follow, requestId, sinceTimeMs, sinceAgoMs, timestamps } = request
     const name = request.shardName || this.#nameOf(shardUid)
     if (name === undefined) throw new OpError('NotFound', `this node knows no shard with uid ${shardUid}`)
     const [uid, of] = request.previous ? ['', previousName(name)] : [shardUid, name]
-    const options = { ...(tail === undefined ? {} : { tail }), follow, signal: control.signal }
-    for await (const line of this.#hosts.readLog(uid, of, options)) {
-      const delivered = await this.#outbox.send({ type: 'LogChunk', requestId, text: `${line}\n` })
+    // Lines have the time of this machine, so what is a while ago is reckoned by its clock.
+    const sinceMs = sinceAgoMs === undefined ? sinceTimeMs : this.#clock.nowMs() - sinceAgoMs
+    const options = {
+      ...(tail === undefined ? {} : { tail }),
+      ...(sinceMs === undefined ? {} : { sinceMs }),
+      follow,
+      signal: control.signal,
+    }
+    for await (const { text, atMs } of this.#hosts.readLog(uid, of, options)) {
+      const time = timestamps === true ? `${atMs === undefined ? '<unknown>' : new Date(atMs).toISOString()} ` : ''
+      const delivered = await this.#outbox.send({ type: 'LogChunk', requestId, text: `${time}${text}\n` })
       if (!delivered || control.signal.aborted) return
     }
   }

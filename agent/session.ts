@@ -63,7 +63,7 @@ export class Session {
     signal.addEventListener('abort', close, { once: true })
     void this.#outbox.send(hello)
     const tasks: Promise<void>[] = []
-    const relay = new LogRelay(this.#doors.hosts, this.#outbox, this.#doors.nameOf)
+    const relay = new LogRelay(this.#doors.hosts, this.#outbox, this.#doors.clock, this.#doors.nameOf)
     try {
       if (signal.aborted) return
       const stream = this.#doors.client.nodeSession(this.#outbox, { signal: this.#over.signal })

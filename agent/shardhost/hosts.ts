@@ -11,7 +11,7 @@ import type { Logger } from '../../src/lib/log.ts'
 import { isAlive, signalProcess } from '../../src/lib/process.ts'
 import type { Handle } from '../handles.ts'
 import { portsOf, readHandles, removeHandle, shardDir, socketDir, writeHandle } from '../handles.ts'
-import type { Hosts, LocalShard, PreparedShard } from '../hosts.ts'
+import type { Hosts, LocalShard, LogOptions, PreparedShard } from '../hosts.ts'
 import type { PortRange } from '../ports.ts'
 import { PortPool } from '../ports.ts'
 import type { Runtimes } from '../runtimes/index.ts'
@@ -20,6 +20,7 @@ import { hostSpecOf } from './hostspec.ts'
 import type { Entry } from './localshards.ts'
 import { LocalShards, hasEnded } from './localshards.ts'
 import { findLog, logPath, pruneLogs, readLogLines } from './logs.ts'
+import type { LogLine } from './stamps.ts'
 import { makeSocketFolder, removeSocket } from './socketfolder.ts'
 import { spawnHost } from './spawnhost.ts'
 import { readState, specPath, writeJson } from './statefile.ts'
@@ -198,11 +199,7 @@ class ProcessHosts implements Hosts {
     this.#shards.changed(shardUid)
   }
 
-  readLog(
-    shardUid: string,
-    shardName: string,
-    options: { tail?: number; follow: boolean; signal: AbortSignal },
-  ): AsyncIterable<string> {
+  readLog(shardUid: string, shardName: string, options: LogOptions): AsyncIterable<LogLine> {
     const { dataDir, clock } = this.#options
     const handle = this.#shards.get(shardUid)?.handle
     const path =

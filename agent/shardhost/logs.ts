@@ -7,7 +7,10 @@ import { basename, join } from 'node:path'
 import type { Clock } from '../../src/lib/clock.ts'
 import { sleep } from '../../src/lib/clock.ts'
 import { OpError } from '../../src/lib/errors.ts'
+import type { LogOptions } from '../hosts.ts'
 import { LineSplitter } from './lines.ts'
+import type { LogLine } from './stamps.ts'
+import { StampReader } from './stamps.ts'
 
 const EPOCHS_KEPT = 3
 /** Over all groups, deleted ones too; with two files of 8 MB each at most 1.6 GB, in practice a few MB. */
@@ -73,32 +76,31 @@ function mtimeOf(path: string): number {
   }
 }
 
-export interface ReadLogOptions {
+export interface ReadLogOptions extends LogOptions {
   readonly path: string
-  readonly tail?: number
-  readonly follow: boolean
-  readonly signal: AbortSignal
   readonly clock: Clock
   /** Nothing more will be written: a follower ends when it has read everything. */
   readonly ended: () => boolean
 }
 
 /** Lines of a log, the rotated part first; with `tail` only the newest of what is there, with `follow` what comes. */
-export async function* readLogLines(options: ReadLogOptions): AsyncIterable<string> {
-  const { path, tail, follow, signal, clock } = options
+export async function* readLogLines(options: ReadLogOptions): AsyncIterable<LogLine> {
+  const { path, tail, sinceMs, follow, signal, clock } = options
+  const isWanted = ({ atMs }: LogLine) => sinceMs === undefined || atMs === undefined || atMs >= sinceMs
   const reader = new LogReader(path)
   try {
-    const past = [...readWhole(`${path}.1`), ...reader.read()]
-    if (!follow || options.ended()) past.push(...reader.finish())
+    const all = [...readWhole(`${path}.1`), ...reader.read()]
+    if (!follow || options.ended()) all.push(...reader.finish())
+    const past = all.filter(isWanted)
     yield* tail === undefined ? past : past.slice(past.length - Math.min(tail, past.length))
     while (follow && !signal.aborted) {
       // Asked before reading: what was written before the end is then read.
       const ended = options.ended()
-      for (const line of reader.read()) {
+      for (const line of reader.read().filter(isWanted)) {
         if (signal.aborted) return
         yield line
       }
-      if (ended) return yield* reader.finish()
+      if (ended) return yield* reader.finish().filter(isWanted)
       await sleep(clock, FOLLOW_POLL_MS, signal)
     }
   } finally {
@@ -106,7 +108,7 @@ export async function* readLogLines(options: ReadLogOptions): AsyncIterable<stri
   }
 }
 
-function readWhole(path: string): readonly string[] {
+function readWhole(path: string): readonly LogLine[] {
   const reader = new LogReader(path)
   try {
     return [...reader.read(), ...reader.finish()]
@@ -119,15 +121,16 @@ function readWhole(path: string): readonly string[] {
 class LogReader {
   readonly #path: string
   #fd: number | undefined
-  #lines: string[] = []
-  readonly #splitter = new LineSplitter((line) => this.#lines.push(line))
+  #lines: LogLine[] = []
+  readonly #stamps = new StampReader()
+  readonly #splitter = new LineSplitter((line) => this.#lines.push(this.#stamps.read(line)))
 
   constructor(path: string) {
     this.#path = path
     this.#open()
   }
 
-  read(): readonly string[] {
+  read(): readonly LogLine[] {
     if (this.#fd === undefined) this.#open()
     this.#drain()
     if (this.#wasRotated()) {
@@ -139,7 +142,7 @@ class LogReader {
     return this.#lines.splice(0)
   }
 
-  finish(): readonly string[] {
+  finish(): readonly LogLine[] {
     this.#splitter.finish()
     return this.#lines.splice(0)
   }

@@ -67,7 +67,7 @@ export class Shardhost {
     this.#spec = spec
     this.#self = self
     this.#clock = clock
-    this.#log = new LogFile(spec.logFile)
+    this.#log = new LogFile(spec.logFile, () => clock.nowMs())
     this.#control = new ControlSocket(spec.socketPath, {
       state: () => this.#state(),
       onMessage: (message) => this.#onMessage(message),

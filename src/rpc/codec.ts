@@ -322,10 +322,10 @@ const observeRequest = codec<ObserveRequest, ObserveWire>(
 const liveReply = codec<LiveReply, LiveReplyWire>(encodeLive, liveOf)
 const logsRequest = codec<LogsRequest, LogsRequest>(
   (request) => defined({ ...request }) as LogsRequest,
-  ({ namespace = '', shard = '', follow, tail, previous }) => ({
+  ({ namespace = '', shard = '', follow, tail, previous, sinceTimeMs, sinceAgoMs, timestamps }) => ({
     namespace,
     shard,
-    ...defined({ follow, tail, previous }),
+    ...defined({ follow, tail, previous, sinceTimeMs, sinceAgoMs, timestamps }),
   }),
 )
 const logChunk = codec<LogChunk, LogChunk>(

@@ -171,7 +171,13 @@ export interface LiveReply {
   readonly gateways: number
 }
 
-export interface LogsRequest {
+/** Which lines of a log: those since a time, or since so long ago by the node's own clock; with their times or without. */
+export interface LogTimes {
+  readonly sinceTimeMs?: number
+  readonly sinceAgoMs?: number
+  readonly timestamps?: boolean
+}
+export interface LogsRequest extends LogTimes {
   readonly namespace: string
   readonly shard: string
   readonly follow?: boolean
@@ -224,7 +230,7 @@ export type ServerMessage =
       readonly heartbeatMs: number
     }
   | { readonly type: 'Tick'; readonly serverTimeMs: number }
-  | {
+  | ({
       readonly type: 'LogsStart'
       readonly requestId: string
       /** '' when the shard is gone: then only the agent's log file of that name may still be there. */
@@ -234,7 +240,7 @@ export type ServerMessage =
       readonly follow: boolean
       readonly tail?: number
       readonly previous: boolean
-    }
+    } & LogTimes)
   | { readonly type: 'LogsStop'; readonly requestId: string }
   | { readonly type: 'Peers'; readonly requestId: string; readonly peers: readonly Peer[] }
 

@@ -99,16 +99,8 @@ function encodeServer(message: ServerMessage): ServerWire {
     case 'Tick':
       return { tick: { serverTimeMs: message.serverTimeMs } }
     case 'LogsStart': {
-      const { requestId, shardUid, follow, tail, previous, namespace, shardName } = message
-      return {
-        logsStart: {
-          requestId,
-          shardUid,
-          follow,
-          previous,
-          ...defined({ tail, namespace, shardName }),
-        },
-      }
+      const { type: _, ...order } = message
+      return { logsStart: defined(order) }
     }
     case 'LogsStop':
       return { logsStop: { requestId: message.requestId } }
@@ -126,14 +118,15 @@ function decodeServer({ welcome, tick, logsStart, logsStop, peers }: ServerWire)
   }
   if (tick !== undefined) return { type: 'Tick', serverTimeMs: tick.serverTimeMs ?? 0 }
   if (logsStart !== undefined) {
-    const { requestId = '', shardUid = '', follow = false, previous = false, tail, namespace, shardName } = logsStart
+    const { requestId = '', shardUid = '', follow = false, previous = false, ...order } = logsStart
+    const { tail, namespace, shardName, sinceTimeMs, sinceAgoMs, timestamps } = order
     return {
       type: 'LogsStart',
       requestId,
       shardUid,
       follow,
       previous,
-      ...defined({ tail, namespace, shardName }),
+      ...defined({ tail, namespace, shardName, sinceTimeMs, sinceAgoMs, timestamps }),
     }
   }
   if (peers !== undefined)

@@ -27,9 +27,19 @@ export function logCalls({ store, sessions, clock }: ServerDoors): Pick<Handlers
 }
 
 function orderOf(request: LogsRequest, namespace: string, shardUid: string): LogOrder {
-  const { shard, follow = false, previous = false, tail } = request
+  const { shard, follow = false, previous = false, tail, sinceTimeMs, sinceAgoMs, timestamps } = request
   if (tail !== undefined && tail < 0) throw new OpError('Invalid', `tail: Invalid value: ${tail}: must not be negative`)
-  return { shardUid, namespace, shardName: shard, follow, previous, ...(tail !== undefined && { tail }) }
+  return {
+    shardUid,
+    namespace,
+    shardName: shard,
+    follow,
+    previous,
+    ...(tail !== undefined && { tail }),
+    ...(sinceTimeMs !== undefined && { sinceTimeMs }),
+    ...(sinceAgoMs !== undefined && { sinceAgoMs }),
+    ...(timestamps !== undefined && { timestamps }),
+  }
 }
 
 interface Fetching {

@@ -12,7 +12,7 @@ import { every, sleep } from '../lib/clock.ts'
 import { OpError, isOpError, messageOf, unreachable } from '../lib/errors.ts'
 import type { Logger } from '../lib/log.ts'
 import { ABORTED, orAborted } from '../rpc/flow.ts'
-import type { AgentMessage, CallContext, Handlers, ServerMessage } from '../rpc/messages.ts'
+import type { AgentMessage, CallContext, Handlers, LogTimes, ServerMessage } from '../rpc/messages.ts'
 import { createObject } from '../store/objects.ts'
 import type { Store } from '../store/store.ts'
 import { audited } from './audit.ts'
@@ -36,7 +36,7 @@ export interface SessionDoors {
   readonly log: Logger
 }
 
-export interface LogOrder {
+export interface LogOrder extends LogTimes {
   readonly shardUid: string
   readonly namespace: string
   readonly shardName: string

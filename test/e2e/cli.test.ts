@@ -90,6 +90,13 @@ describe('one Mac', () => {
     const [shard] = (await dev.client.list({ kind: 'Shard' })).items
     const tail = await dev.mctl('logs', shard?.metadata.name ?? '', '--tail', '1')
     expect(tail.stdout.trimEnd().split('\n')).toEqual([whole.stdout.trimEnd().split('\n').at(-1)])
+    // Without --timestamps a line is what the engine wrote; with it, the time stands before it.
+    const timed = (await dev.mctl('logs', 'md/second', '--timestamps', '--since=1h')).stdout.trimEnd().split('\n')
+    const stamp = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z /
+    expect(timed.map((line) => line.replace(stamp, ''))).toEqual(whole.stdout.trimEnd().split('\n'))
+    const ages = timed.map((line) => Date.now() - Date.parse((stamp.exec(line)?.[0] ?? '').trim()))
+    expect(ages.every((ms) => ms >= 0 && ms < 120_000)).toBe(true)
+    expect((await dev.mctl('logs', 'md/second', '--since-time=2100-01-01T00:00:00Z')).stdout).toBe('')
     // A shard that is gone has left its log: that of the first deployment, and of the run before.
     expect((await dev.mctl('logs', 'first-0-e1-0')).stdout).toContain('fake engine: rank 0 of 1')
     process.kill((shard as Shard).status?.pid ?? 0, 'SIGKILL')

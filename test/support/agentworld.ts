@@ -1,7 +1,8 @@
 /** Builders of an agent's world: wanted shards, local ones, and an in-memory `Hosts` that is told what its engines do. */
 import type { Shard, ShardSpec, ShardStatus } from '../../src/api/shard.ts'
 import { shardName } from '../../src/api/shard.ts'
-import type { Hosts, LocalShard, PreparedShard } from '../../agent/hosts.ts'
+import type { Hosts, LocalShard, LogOptions, PreparedShard } from '../../agent/hosts.ts'
+import type { LogLine } from '../../agent/shardhost/stamps.ts'
 import type { HostState } from '../../agent/shardhost/protocol.ts'
 import { OpError } from '../../src/lib/errors.ts'
 
@@ -169,10 +170,11 @@ export class MemoryHosts implements Hosts {
     return () => this.#listeners.delete(listener)
   }
 
-  async *readLog(_uid: string, name: string): AsyncGenerator<string> {
+  async *readLog(_uid: string, name: string, { sinceMs = 0 }: LogOptions): AsyncGenerator<LogLine> {
     const lines = this.logs.get(name)
     if (lines === undefined) throw new OpError('NotFound', `no log of ${name}`)
-    yield* lines
+    // The n-th line is n seconds old.
+    yield* lines.map((text, n) => ({ text, atMs: n * 1_000 })).filter(({ atMs }) => atMs >= sinceMs)
     await Promise.resolve()
   }
 

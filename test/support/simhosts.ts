@@ -2,7 +2,8 @@
  * One agent's door to its machine of the simulator. After `close` it neither hears nor does anything: its agent is dead;
  * while its agent is stopped, what it hears and does waits.
  */
-import type { Hosts, LocalShard, PreparedShard } from '../../agent/hosts.ts'
+import type { Hosts, LocalShard, LogOptions, PreparedShard } from '../../agent/hosts.ts'
+import type { LogLine } from '../../agent/shardhost/stamps.ts'
 import type { Shard } from '../../src/api/shard.ts'
 import { OpError } from '../../src/lib/errors.ts'
 import type { ProcessClock } from './simclock.ts'
@@ -71,13 +72,17 @@ export class SimHosts implements Hosts {
   async *readLog(
     uid: string,
     name: string,
-    { tail, follow, signal }: { tail?: number; follow: boolean; signal: AbortSignal },
-  ): AsyncGenerator<string> {
+    { tail, sinceMs = -Infinity, follow, signal }: LogOptions,
+  ): AsyncGenerator<LogLine> {
     const log = this.#machine.log(uid, name)
     if (log === undefined) throw new OpError('NotFound', `node ${this.#machine.name} has no log of shard ${name}`)
-    let next = tail === undefined ? 0 : Math.max(0, log.lines.length - tail)
+    const past = log.lines.filter(({ atMs }) => atMs >= sinceMs).length
+    let next = log.lines.length - (tail === undefined ? past : Math.min(past, tail))
     for (;;) {
-      for (; next < log.lines.length; next++) yield log.lines[next] ?? ''
+      for (let line = log.lines[next]; line !== undefined; line = log.lines[next]) {
+        next += 1
+        yield line
+      }
       if (!follow || log.ended || signal.aborted || this.#closed) return
       await log.change(signal)
     }

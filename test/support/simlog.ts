@@ -1,7 +1,7 @@
 /** What one engine of the simulator wrote. */
 export class SimLog {
   readonly shardUid: string
-  readonly lines: string[] = []
+  readonly lines: { readonly text: string; readonly atMs: number }[] = []
   ended = false
   #wakes: (() => void)[] = []
 
@@ -9,8 +9,8 @@ export class SimLog {
     this.shardUid = shardUid
   }
 
-  write(line: string): void {
-    this.lines.push(line)
+  write(text: string, atMs: number): void {
+    this.lines.push({ text, atMs })
     this.#wake()
   }
 

@@ -323,7 +323,7 @@ export class SimMachine {
 
   /** As a shardhost does: into the log, and the last lines into the state that is told next. */
   #write(process: SimProcess, line: string): void {
-    this.#logs.get(process.shard.metadata.name)?.write(line)
+    this.#logs.get(process.shard.metadata.name)?.write(line, process.machine.clock.nowMs())
     process.state = { ...process.state, lastLogLines: [...process.state.lastLogLines, line].slice(-10) }
   }
 

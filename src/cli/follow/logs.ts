@@ -1,6 +1,6 @@
 /** `mctl logs`: the engine's log of a shard, or of every shard of a group or deployment, over the agent's session. */
 import type { Shard } from '../../api/shard.ts'
-import type { Client } from '../../rpc/messages.ts'
+import type { Client, LogTimes } from '../../rpc/messages.ts'
 import { kinds } from '../../api/kinds.ts'
 import { DEFAULT_NAMESPACE } from '../../api/meta.ts'
 import { isOpError } from '../../lib/errors.ts'
@@ -8,6 +8,7 @@ import type { Define } from '../commandform.ts'
 import { examples, namespaceOption, serverOption } from '../commandform.ts'
 import type { Cli } from '../context.ts'
 import { CliError, withClient } from '../context.ts'
+import { parseDurationMs } from '../durations.ts'
 import { Failures } from '../errors.ts'
 import { positiveInteger } from '../flags.ts'
 import { selectionOf } from '../get/flags.ts'
@@ -26,6 +27,9 @@ export interface LogsFlags {
   readonly maxLogRequests?: string
   readonly limitBytes?: string
   readonly ignoreErrors?: boolean
+  readonly since?: string
+  readonly sinceTime?: string
+  readonly timestamps?: boolean
 }
 
 export const defineLogs: Define = (command, cli, done) => {
@@ -36,6 +40,9 @@ export const defineLogs: Define = (command, cli, done) => {
     .addOption(namespaceOption())
     .option('-f, --follow', 'go on with each new line')
     .option('--tail <lines>', 'only so many lines from the end')
+    .option('--since <duration>', 'only lines of the last while, e.g. 30s, 5m, 2h')
+    .option('--since-time <time>', 'only lines since then (RFC 3339), e.g. 2026-01-31T07:00:00Z')
+    .option('--timestamps', 'begin each line with its time')
     .option('-p, --previous', 'of the run before this one')
     .option('--prefix', 'begin each line with its shard; always so for several')
     .option('--all-shards', 'of every rank of a group or deployment (always so)')
@@ -43,12 +50,20 @@ export const defineLogs: Define = (command, cli, done) => {
     .option('--max-log-requests <n>', 'with -f: so many logs at once', '5')
     .option('--limit-bytes <n>', 'no more than so many bytes of each log')
     .option('--ignore-errors', 'a log that cannot be read is told, and no error')
-    .addHelpText('after', examples('mctl logs smollm2-pipeline-0-e1-0 --tail 20', 'mctl logs md/smollm2-pipeline -f'))
+    .addHelpText(
+      'after',
+      examples(
+        'mctl logs smollm2-pipeline-0-e1-0 --tail 20',
+        'mctl logs md/smollm2-pipeline -f',
+        'mctl logs md/smollm2-pipeline --since 5m --timestamps',
+      ),
+    )
     .action(async (words: string[], flags: LogsFlags) => done(await logs(cli, words, flags)))
 }
 
 export async function logs(cli: Cli, words: readonly string[], flags: LogsFlags): Promise<number> {
   const tail = tailOf(flags.tail ?? (flags.selector === undefined ? undefined : '10'))
+  const times = timesOf(flags)
   const limitBytes = flags.limitBytes === undefined ? undefined : positiveInteger('--limit-bytes', flags.limitBytes)
   const atOnce = positiveInteger('--max-log-requests', flags.maxLogRequests ?? '5')
   const target = flags.selector === undefined ? targetOf(words) : selectorTarget(words)
@@ -62,7 +77,7 @@ export async function logs(cli: Cli, words: readonly string[], flags: LogsFlags)
     const failures = new Failures(cli)
     const copyOne = (shard: ShardRef) => {
       const during = shards.length > 1 ? `log of ${shard.name}` : undefined
-      return failures.attempt(() => copy(cli, client, shard, { prefix, tail, limitBytes, flags }), during)
+      return failures.attempt(() => copy(cli, client, shard, { prefix, tail, times, limitBytes, flags }), during)
     }
     // A log that goes on is read beside the others; logs that end come one after the other, so that they can be read.
     if (flags.follow) await Promise.all(shards.map(copyOne))
@@ -77,6 +92,28 @@ function tailOf(text: string | undefined): number | undefined {
   if (text.trim() === '' || !Number.isInteger(tail) || tail < 0)
     throw new CliError(`--tail must be greater than or equal to -1, not "${text}"`)
   return tail
+}
+
+/** CliError for what is no duration, no time, or both. */
+function timesOf({ since, sinceTime, timestamps }: LogsFlags): LogTimes {
+  if (since !== undefined && sinceTime !== undefined)
+    throw new CliError('at most one of --since and --since-time may be used')
+  const sinceAgoMs = since === undefined ? undefined : parseDurationMs(since)
+  if (sinceAgoMs !== undefined && sinceAgoMs <= 0)
+    throw new CliError(`--since must be greater than 0, not "${since}"; use for example 30s, 5m or 1h30m`)
+  const sinceTimeMs = sinceTime === undefined ? undefined : timeOf(sinceTime)
+  return {
+    ...(sinceAgoMs === undefined ? {} : { sinceAgoMs }),
+    ...(sinceTimeMs === undefined ? {} : { sinceTimeMs }),
+    ...(timestamps === true ? { timestamps } : {}),
+  }
+}
+
+function timeOf(text: string): number {
+  const ms = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/.test(text) ? Date.parse(text) : NaN
+  if (Number.isNaN(ms))
+    throw new CliError(`--since-time must be a time as RFC 3339 writes it, such as 2026-01-31T07:00:00Z, not "${text}"`)
+  return ms
 }
 
 /** A word alone names a shard, as it names a pod in kubectl. */
@@ -133,6 +170,7 @@ async function shardsOf(client: Client, target: Target, flags: LogsFlags): Promi
 interface CopyOptions {
   readonly prefix: boolean
   readonly tail: number | undefined
+  readonly times: LogTimes
   readonly limitBytes: number | undefined
   readonly flags: LogsFlags
 }
@@ -145,6 +183,7 @@ async function copy(cli: Cli, client: Client, shard: ShardRef, options: CopyOpti
     ...(follow ? { follow } : {}),
     ...(previous ? { previous } : {}),
     ...(options.tail === undefined ? {} : { tail: options.tail }),
+    ...options.times,
   }
   const mark = options.prefix ? `[${shard.name}] ` : ''
   let left = options.limitBytes

@@ -106,7 +106,7 @@ test('a log is followed to the end of its shard, and read after the shard is for
   const followed: string[] = []
   const following = (async () => {
     const options = { follow: true, signal: new AbortController().signal }
-    for await (const line of agent.hosts.readLog(uid, name, options)) followed.push(line)
+    for await (const line of agent.hosts.readLog(uid, name, options)) followed.push(line.text)
   })()
   await agent.hosts.start(shard)
   await agent.until(shard, (local) => local.state?.phase === 'Ready')
@@ -118,6 +118,6 @@ test('a log is followed to the end of its shard, and read after the shard is for
   await agent.hosts.forget(uid)
   const tail: string[] = []
   const options = { follow: false, tail: 1, signal: new AbortController().signal }
-  for await (const line of agent.hosts.readLog(uid, name, options)) tail.push(line)
+  for await (const line of agent.hosts.readLog(uid, name, options)) tail.push(line.text)
   expect(tail).toEqual(followed.slice(-1))
 })

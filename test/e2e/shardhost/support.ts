@@ -249,6 +249,6 @@ export function filesUnder(dir: string): readonly string[] {
 export async function logLines(agent: TestAgent, shard: Shard): Promise<readonly string[]> {
   const lines: string[] = []
   const options = { follow: false, signal: new AbortController().signal }
-  for await (const line of agent.hosts.readLog(shard.metadata.uid, shard.metadata.name, options)) lines.push(line)
+  for await (const line of agent.hosts.readLog(shard.metadata.uid, shard.metadata.name, options)) lines.push(line.text)
   return lines
 }

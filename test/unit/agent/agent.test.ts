@@ -378,6 +378,11 @@ describe('logs', () => {
     const chunks = server.sentOf('LogChunk').map((m) => [m.requestId, m.text])
     expect(chunks.filter(([id]) => id === 'a').map(([, text]) => text)).toEqual(['one\n', 'two\n'])
     expect(chunks.filter(([id]) => id === 'b').map(([, text]) => text)).toEqual(['before\n'])
+    const timed = { ...ask, previous: false, timestamps: true, sinceTimeMs: 1_000 }
+    server.tell({ ...timed, requestId: 'd' })
+    await clock.advance(10)
+    const texts = server.sentOf('LogChunk').filter((m) => m.requestId === 'd')
+    expect(texts.map((m) => m.text)).toEqual(['1970-01-01T00:00:01.000Z two\n'])
     expect(
       server
         .sentOf('LogEnd')
@@ -387,6 +392,7 @@ describe('logs', () => {
       ['a', undefined],
       ['b', undefined],
       ['c', 'NotFound'],
+      ['d', undefined],
     ])
   })
 })

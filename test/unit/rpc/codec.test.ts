@@ -43,6 +43,7 @@ const columns = fc.array(record({ name: text, priority: fc.nat(1) }))
 const row = record({ cells: fc.array(text) })
 
 const seconds = fc.double({ min: 0, max: 1e6, noNaN: true, noDefaultInfinity: true })
+const logTimes = { sinceTimeMs: whole, sinceAgoMs: whole, timestamps: fc.boolean() }
 const requests: Record<string, fc.Arbitrary<unknown>> = {
   version: fc.constant({}),
   create: record({ object: manifest }, { options }),
@@ -145,7 +146,10 @@ describe('the codec, through protobuf bytes', () => {
       ),
       record({ type: fc.constant('BOOKMARK'), resourceVersion: text, initialEventsEnd: fc.boolean() }),
     )
-    const logs = record({ namespace: text, shard: text }, { follow: fc.boolean(), tail: whole, previous: fc.boolean() })
+    const logs = record(
+      { namespace: text, shard: text },
+      { follow: fc.boolean(), tail: whole, previous: fc.boolean(), ...logTimes },
+    )
     const same = (rpc: string, way: 'request' | 'reply', codec: unknown) => (value: unknown) => {
       expect(overTheWire(rpc, way, codec as Codec<unknown>, value)).toEqual(value)
     }
@@ -197,7 +201,7 @@ describe('the codec, through protobuf bytes', () => {
           follow: fc.boolean(),
           previous: fc.boolean(),
         },
-        { tail: whole, namespace: text, shardName: text },
+        { tail: whole, namespace: text, shardName: text, ...logTimes },
       ),
       record({ type: fc.constant('LogsStop'), requestId: text }),
       record({
