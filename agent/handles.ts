@@ -5,6 +5,7 @@
 import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
+import type { Gate } from './firewall.ts'
 import type { PreparedShard } from './hosts.ts'
 import { readJson, writeJson } from './shardhost/statefile.ts'
 
@@ -18,6 +19,8 @@ export interface Handle {
   readonly prepared: PreparedShard
   /** Written before the host is spawned: from then on the shard counts as started, whatever became of it. */
   readonly started?: { readonly socketPath: string; readonly logFile: string; readonly atMs: number }
+  /** Of a rank whose engine opens a port of its own to the others: who may come to it. */
+  readonly gate?: Gate
 }
 
 export const shardsDir = (dataDir: string): string => join(dataDir, 'shards')

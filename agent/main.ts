@@ -27,6 +27,7 @@ import { DiskShelf } from './models.ts'
 import { keepAwake } from './awake.ts'
 import type { EngineReport } from './nodestatus.ts'
 import { machineDoors } from './observe/doors.ts'
+import { Firewall } from './firewall.ts'
 import type { Observe } from './observe/facts.ts'
 import { createObserver } from './observe/index.ts'
 import { loopbackPorts, portObserver, systemInterfaces } from './observe/ports.ts'
@@ -116,7 +117,8 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
         ? undefined
         : fetcherOf(options, { hub: options.hub, shelf, bootId, peersOf, credentialsFile })
     const door = fetcher && (await openDoor({ ...options, address, credentialsFile, bootId, claims: fetcher.claims }))
-    const hosts = openHosts(hostDoors)
+    const firewall = new Firewall({ platform: process.platform, dataDir, log })
+    const hosts = openHosts(credentialsFile === undefined ? hostDoors : { ...hostDoors, firewall })
     const agent = new Agent(
       {
         client,

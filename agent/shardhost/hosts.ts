@@ -9,6 +9,8 @@ import { sleep } from '../../src/lib/clock.ts'
 import { OpError } from '../../src/lib/errors.ts'
 import type { Logger } from '../../src/lib/log.ts'
 import { isAlive, signalProcess } from '../../src/lib/process.ts'
+import type { Firewall, Gate } from '../firewall.ts'
+import { gateOf } from '../firewall.ts'
 import type { Handle } from '../handles.ts'
 import { portsOf, readHandles, removeHandle, shardDir, socketDir, writeHandle } from '../handles.ts'
 import type { Hosts, LocalShard, LogOptions, PreparedShard } from '../hosts.ts'
@@ -48,6 +50,8 @@ export interface HostsOptions {
   /** argv that runs the shardhost, before the path of its spec.json. */
   readonly hostEntry?: readonly string[]
   readonly startupDeadlineMs?: (shard: Shard) => number
+  /** Keeps the ports of gangs to their members; absent: nobody does. */
+  readonly firewall?: Pick<Firewall, 'set'>
 }
 
 /** Reads nothing yet: `recover()` does. */
@@ -71,6 +75,13 @@ class ProcessHosts implements Hosts {
     this.#socketDir = socketDir(dataDir, process.getuid?.() ?? 0)
     this.#ports = new PortPool({ range: portRange, dataDir, clock })
     this.#contacts = new HostContacts(dataDir, clock, this.#shards)
+    this.#shards.onChange(() => void this.#keepGates())
+  }
+
+  /** As what runs now needs them: a gang that ended leaves none. */
+  #keepGates(): Promise<void> {
+    const living = this.#shards.all().filter((entry) => entry.handle.started !== undefined && !hasEnded(entry))
+    return this.#options.firewall?.set(living.flatMap(({ handle }) => handle.gate ?? [])) ?? Promise.resolve()
   }
 
   async recover(): Promise<void> {
@@ -91,6 +102,7 @@ class ProcessHosts implements Hosts {
       else if (handle.started !== undefined && state?.phase !== 'Exited') attaching.push(this.#contacts.attach(entry))
     }
     await Promise.race([Promise.all(attaching), sleep(clock, RECOVER_WAIT_MS, this.#contacts.closed)])
+    await this.#keepGates()
   }
 
   /** Pid and start time are a process, whatever the boot is called: setting the clock can change a Mac's boot time. */
@@ -150,8 +162,10 @@ class ProcessHosts implements Hosts {
     makeSocketFolder(this.#socketDir)
     writeJson(specPath(spec.dir), spec)
     const { socketPath, logFile } = spec
-    entry.handle = { ...entry.handle, started: { socketPath, logFile, atMs: clock.nowMs() } }
+    const started = { socketPath, logFile, atMs: clock.nowMs() }
+    entry.handle = { ...entry.handle, started, ...gateFor(shard, entry.handle) }
     writeHandle(dataDir, entry.handle)
+    await this.#keepGates()
     const host = spawnHost(spec.dir, hostEntry, log)
     const tooLate = clock.after(HOST_START_MS, () => host.kill())
     await this.#contacts.attach(entry, () => host.isRunning())
@@ -227,6 +241,13 @@ class ProcessHosts implements Hosts {
     const living = this.#shards.all().filter((entry) => !hasEnded(entry))
     return new Set(living.flatMap(({ handle }) => (handle.started === undefined ? [] : [handle.started.logFile])))
   }
+}
+
+/** Over Rpc a tunnel asks who comes (tunnel.ts); every other engine takes whoever is there. */
+function gateFor({ spec }: Shard, { prepared }: Handle): { readonly gate?: Gate } {
+  const port = Number(prepared.ringAddress.slice(prepared.ringAddress.lastIndexOf(':') + 1))
+  const gate = spec.transport === 'Rpc' ? undefined : gateOf(port, spec.rendezvous?.hosts ?? [])
+  return gate === undefined ? {} : { gate }
 }
 
 /** Runs at most one `work` per key at a time; who asks meanwhile gets the same promise. */
