@@ -21,8 +21,9 @@ import { addressTowards, credentialsFile, joinCluster, keepFresh, readCredential
 import type { HubOptions } from './fetch/hub.ts'
 import type { FetchDoors } from './fetch/doors.ts'
 import { openDoor } from './fetch/door.ts'
-import { checkEndpoint, hubGet, peerGet } from './fetch/hub.ts'
-import { ModelFetcher } from './fetch/fetcher.ts'
+import { checkEndpoint, hubRequests, peerDoors } from './fetch/hub.ts'
+import { FILES_AT_ONCE, ModelFetcher } from './fetch/fetcher.ts'
+import { threadedTransfers } from './fetch/transfer/threads.ts'
 import { DiskShelf } from './models.ts'
 import { keepAwake } from './awake.ts'
 import type { EngineReport } from './nodestatus.ts'
@@ -201,10 +202,11 @@ function fetcherOf(
 ): ModelFetcher {
   const endpoint = checkEndpoint(hub.endpoint)
   const fetcher = new ModelFetcher({
-    get: hubGet({ ...hub, endpoint }),
+    transfers: threadedTransfers({ clock: systemClock, threadsMax: FILES_AT_ONCE }),
+    request: hubRequests({ ...hub, endpoint }),
     endpoint,
     ...(peersOf === undefined ? {} : { peersOf }),
-    peers: { own: name, get: peerGet(credentialsFile === undefined ? undefined : () => credentialsOf(dataDir)) },
+    peers: { own: name, ...peerDoors(credentialsFile === undefined ? undefined : () => credentialsOf(dataDir)) },
     modelsDir,
     bootId,
     volume: machineDoors.volume,

@@ -2,26 +2,14 @@
 import type { Clock, Random } from '../../src/lib/clock.ts'
 import type { Logger } from '../../src/lib/log.ts'
 import type { Peer } from '../../src/api/peers.ts'
+import type { FileRequest, Transfers } from './transfer/transfers.ts'
 
-export interface HubAnswer {
-  readonly status: number
-  readonly header: (name: string) => string | undefined
-  /** Whatever has come since the last look, together: a turn per batch costs less than one per chunk. */
-  readonly body: AsyncIterable<readonly Uint8Array[]>
-  /** Lets go of a body that is not read to its end. */
-  readonly drop: () => void
-}
-
-export interface GetOptions {
+export interface FileRequestOptions {
   /** First byte. */
   readonly from: number
-  readonly signal: AbortSignal
   /** A part is of use only as long as the server says this of the whole. */
   readonly ifRange?: string
 }
-
-/** One GET, redirects followed. Rejects when there is no answer. */
-export type HubGet = (address: string, options: GetOptions) => Promise<HubAnswer>
 
 export interface Volume {
   readonly freeBytes: number
@@ -29,13 +17,16 @@ export interface Volume {
 }
 
 export interface FetchDoors {
-  readonly get: HubGet
+  /** Brings bytes onto disk. */
+  readonly transfers: Transfers
+  /** How a file at an address of the hub, or elsewhere, is asked for. */
+  readonly request: (address: string, options: FileRequestOptions) => FileRequest
   /** Of the hub. */
   readonly endpoint: string
   /** Which nodes hold files of a model, or are getting them; as the server knows. Absent: there are none. */
   readonly peersOf?: (model: { readonly source: string; readonly commit: string }) => Promise<readonly Peer[]>
   /** This node's name, and how it speaks to peers. Absent: it does not. */
-  readonly peers?: { readonly own: string; readonly get: PeerGet }
+  readonly peers?: { readonly own: string } & PeerDoors
   /** The folder of the models; fetched ones lie in its `hf/` and `https/`. */
   readonly modelsDir: string
   /** Changes when the machine starts anew: what was not flushed to the disk then counts for nothing. */
@@ -49,8 +40,17 @@ export interface FetchDoors {
   readonly log: Logger
 }
 
-/** One GET of a path at a peer's door. Rejects when there is no answer. */
-export type PeerGet = (peer: Peer, path: string, options: GetOptions) => Promise<HubAnswer>
+export interface PeerDoors {
+  /** The small answer to one GET of a path at a peer's door. Rejects when there is none. */
+  readonly ask: (peer: Peer, path: string, signal: AbortSignal) => Promise<PeerAnswer>
+  /** How a file is asked for there. */
+  readonly request: (peer: Peer, path: string, options: FileRequestOptions) => FileRequest
+}
+
+export interface PeerAnswer {
+  readonly status: number
+  readonly text: string
+}
 
 /** Why a fetch is over; the reason is a CamelCase word for the shard's exit. */
 export class FetchFailure extends Error {
@@ -65,4 +65,12 @@ export class FetchFailure extends Error {
 /** No room now; what is there stays, and the fetch goes on when there is. */
 export class DiskFull extends Error {
   override readonly name = 'DiskFull'
+}
+
+/** What an error says when the volume is full, or the quota: DiskFull; undefined for every other error. */
+export function diskFullOf(error: unknown): DiskFull | undefined {
+  if (error instanceof DiskFull) return error
+  const { code } = error as NodeJS.ErrnoException
+  const full = code === 'ENOSPC' || code === 'EDQUOT'
+  return full ? new DiskFull('the volume of the models folder is full', { cause: error }) : undefined
 }

@@ -10,17 +10,18 @@ import { backoffMs } from '../../src/lib/backoff.ts'
 import type { Clock } from '../../src/lib/clock.ts'
 import { sleep } from '../../src/lib/clock.ts'
 import { messageOf } from '../../src/lib/errors.ts'
-import type { FetchDoors, HubAnswer } from './doors.ts'
-import { DiskFull, FetchFailure } from './doors.ts'
+import type { FetchDoors } from './doors.ts'
+import { diskFullOf, FetchFailure } from './doors.ts'
 import type { WantedModel } from './needed.ts'
-import { PartWriter } from './part.ts'
+import type { FileRequest, Head, PartFile, Verdict } from './transfer/transfers.ts'
 
 /** Where bytes come from: the hub (or the server of an https:// file), or a peer. */
 export interface Origin {
   readonly kind: 'Hub' | 'Peer'
   /** For messages. */
   readonly name: string
-  readonly get: (from: number, signal: AbortSignal) => Promise<HubAnswer>
+  /** For the bytes from this one on. */
+  readonly request: (from: number) => FileRequest
   /** A request to it brought so many bytes in so many ms, or broke. */
   readonly report: (outcome: { readonly bytes: number; readonly ms: number; readonly failed: boolean }) => void
 }
@@ -32,10 +33,8 @@ export interface DownloadTask {
   readonly signal: AbortSignal
   /** For the next request; asked again after each that broke. `peers`: others than the hub may be asked. */
   readonly origin: (peers: boolean) => Promise<Origin>
-  /** Bytes of the file that are here now; fewer than before when they turned out to be wrong. */
+  /** Bytes of the file that are here, for others to read; fewer than before when they turned out to be wrong. */
   readonly onBytes: (bytes: number) => void
-  /** Those of them that others can read. */
-  readonly onWritten: (bytes: number) => void
   /** Throws DiskFull when no more may be written. */
   readonly checkRoom: () => Promise<void>
 }
@@ -50,11 +49,14 @@ const ROOM_CHECK_BYTES = 64 * 2 ** 20
 /** What a further try may mend. */
 class Passing extends Error {
   readonly retryAfterMs: number | undefined
-  constructor(message: string, retryAfterMs?: number, cause?: unknown) {
-    super(message, cause === undefined ? undefined : { cause })
+  constructor(message: string, retryAfterMs?: number) {
+    super(message)
     this.retryAfterMs = retryAfterMs
   }
 }
+
+/** The server says that the part goes beyond the file. */
+class PartWorthless extends Passing {}
 
 /**
  * Resolves with the file's sha256 when it is whole and verified. Rejects with FetchFailure, DiskFull, or when the
@@ -87,41 +89,46 @@ const corrupt = ({ file, model }: DownloadTask, found: string, from: string): Fe
   )
 
 /** Brings the part to its full size; the sha256 of what is there, and who had a part in it. */
-async function fill(doors: FetchDoors, task: DownloadTask, part: string, peers: boolean) {
+async function fill(doors: FetchDoors, task: DownloadTask, path: string, peers: boolean) {
   const { file, signal } = task
   const helpers = new Set<Origin>()
-  const writer = await PartWriter.open(part, file.sizeBytes, signal, task.onWritten)
+  const part = await doors.transfers.open({ path, sizeBytes: file.sizeBytes }, signal).catch(asDiskFull)
   try {
-    task.onBytes(writer.bytes)
+    task.onBytes(part.bytes)
     let failures = 0
-    while (writer.bytes < file.sizeBytes) {
-      const before = writer.bytes
+    while (part.bytes < file.sizeBytes) {
+      const before = part.bytes
       const origin = await task.origin(peers)
       try {
-        await receive(doors, task, origin, writer)
+        await receive(doors, task, origin, part)
       } catch (error) {
         signal.throwIfAborted()
-        if (error instanceof FetchFailure || error instanceof DiskFull) throw error
+        const full = diskFullOf(error)
+        if (error instanceof FetchFailure || full !== undefined) throw full ?? error
         doors.log.info('fetch is tried again', {
           file: file.name,
-          bytes: writer.bytes,
+          bytes: part.bytes,
           from: origin.name,
           error: messageOf(error),
         })
         if (origin.kind === 'Peer') continue // it is asked no more for a while
-        failures = writer.bytes > before ? 1 : failures + 1
+        failures = part.bytes > before ? 1 : failures + 1
         if (failures >= MAX_FAILURES) throw givenUp(task, origin, error)
         const delayMs = error instanceof Passing ? error.retryAfterMs : undefined
         await sleep(doors.clock, delayMs ?? backoffMs(retry, failures, doors.random.next()), signal)
         signal.throwIfAborted()
       } finally {
-        if (writer.bytes > before) helpers.add(origin)
+        if (part.bytes > before) helpers.add(origin)
       }
     }
-    return { found: await writer.sha256(), helpers: [...helpers] }
+    return { found: await part.sha256(), helpers: [...helpers] }
   } finally {
-    await writer.close()
+    await part.close()
   }
+}
+
+function asDiskFull(error: unknown): never {
+  throw diskFullOf(error) ?? error
 }
 
 const givenUp = ({ file, model }: DownloadTask, { name }: Origin, error: unknown): FetchFailure =>
@@ -132,53 +139,39 @@ const givenUp = ({ file, model }: DownloadTask, { name }: Origin, error: unknown
   )
 
 /** One request. Whatever it brings is kept; ends at the file's size, however much would be sent. */
-async function receive(doors: FetchDoors, task: DownloadTask, origin: Origin, writer: PartWriter): Promise<void> {
+async function receive(doors: FetchDoors, task: DownloadTask, origin: Origin, part: PartFile): Promise<void> {
   const { file } = task
   const { clock } = doors
-  const stalled = new AbortController()
-  const signal = AbortSignal.any([task.signal, stalled.signal])
-  const watch = watchOver(clock, () => stalled.abort(stallOf(writer)))
-  const [startMs, startBytes] = [clock.monotonicMs(), writer.bytes]
-  let answer: HubAnswer | undefined
+  const broken = new AbortController()
+  const signal = AbortSignal.any([task.signal, broken.signal])
+  const watch = watchOver(clock, () => broken.abort(stallOf(part)))
+  const [startMs, startBytes] = [clock.monotonicMs(), part.bytes]
+  let checkedAt = startBytes
   let failed = true
   try {
-    answer = await origin.get(writer.bytes, signal)
-    if (await isWhole(doors, task, origin, answer, writer)) await writer.restart()
-    let checkedAt = writer.bytes
-    for await (const batch of answer.body) {
-      watch.onLife()
-      await writer.write(within(batch, file.sizeBytes - writer.bytes))
-      task.onBytes(writer.bytes)
-      if (writer.bytes >= file.sizeBytes) break
-      if (writer.bytes - checkedAt >= ROOM_CHECK_BYTES) {
-        await task.checkRoom()
-        checkedAt = writer.bytes
-      }
-    }
-    if (writer.bytes < file.sizeBytes)
-      throw new Passing(`the answer ended after ${writer.bytes} of ${file.sizeBytes} bytes`)
+    await part.receive({
+      request: origin.request(part.bytes),
+      judge: (head) => judge(doors, task, origin, head, part.bytes),
+      onBytes: (bytes) => {
+        watch.onLife()
+        task.onBytes(bytes)
+        if (bytes - checkedAt < ROOM_CHECK_BYTES) return
+        checkedAt = bytes
+        task.checkRoom().catch((error: unknown) => broken.abort(error))
+      },
+      signal,
+    })
+    if (part.bytes < file.sizeBytes)
+      throw new Passing(`the answer ended after ${part.bytes} of ${file.sizeBytes} bytes`)
     failed = false
   } catch (error) {
-    failed = !(error instanceof DiskFull)
-    throw stalled.signal.aborted ? stalled.signal.reason : error
+    failed = diskFullOf(error) === undefined
+    if (error instanceof PartWorthless) await part.restart()
+    throw error
   } finally {
     watch.cancel()
-    answer?.drop()
-    origin.report({ bytes: writer.bytes - startBytes, ms: clock.monotonicMs() - startMs, failed })
-    await writer.flush()
+    origin.report({ bytes: part.bytes - startBytes, ms: clock.monotonicMs() - startMs, failed })
   }
-}
-
-/** No more than so many bytes of it. */
-function within(batch: readonly Uint8Array[], bytes: number): readonly Uint8Array[] {
-  let left = bytes
-  const taken: Uint8Array[] = []
-  for (const chunk of batch) {
-    if (left <= 0) break
-    taken.push(chunk.byteLength <= left ? chunk : chunk.subarray(0, left))
-    left -= chunk.byteLength
-  }
-  return taken
 }
 
 /** Calls `onStall` once when there was no life for the limit. One timer for a stream of chunks, not one per chunk. */
@@ -193,32 +186,32 @@ function watchOver(clock: Clock, onStall: () => void): { onLife(): void; cancel(
   return { onLife: () => void (lifeAtMs = clock.monotonicMs()), cancel: () => timer.cancel() }
 }
 
-const stallOf = (writer: PartWriter) =>
-  new Passing(`no byte came for ${STALL_LIMIT_MS / 1000} s, ${writer.bytes} bytes are here`)
+const stallOf = ({ bytes }: PartFile) =>
+  new Passing(`no byte came for ${STALL_LIMIT_MS / 1000} s, ${bytes} bytes are here`)
 
-/** Judges status, range and etag: true when the body begins at byte 0 though a part was asked for. */
-async function isWhole(
+/** Judges status, range and etag of the answer to a request for the bytes from `from` on. */
+function judge(
   doors: FetchDoors,
   { file, model }: DownloadTask,
   { kind, name }: Origin,
-  answer: HubAnswer,
-  writer: PartWriter,
-): Promise<boolean> {
-  const { status } = answer
+  head: Head,
+  from: number,
+): Verdict {
+  const { status, headers } = head
   const what = `${file.name} of ${model.source}`
-  if ((status === 200 || status === 206) && !isSame(file, answer))
+  if ((status === 200 || status === 206) && !isSame(file, head))
     throw new FetchFailure(
       'ModelFetchFailed',
       `fetch ${what}: the file there has changed since it was planned with: delete the Model and deploy again`,
     )
-  if (status === 200) return writer.bytes > 0
+  if (status === 200) return from > 0 ? 'Restart' : 'Append'
   if (status === 206) {
-    const [, start, total] = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(answer.header('content-range') ?? '') ?? []
-    if (Number(start) !== writer.bytes)
-      throw new Passing(`asked for bytes from ${writer.bytes} on, ${name} sends from ${start ?? 'nowhere'}`)
+    const [, start, total] = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(headers['content-range'] ?? '') ?? []
+    if (Number(start) !== from)
+      throw new Passing(`asked for bytes from ${from} on, ${name} sends from ${start ?? 'nowhere'}`)
     if (total !== '*' && Number(total) !== file.sizeBytes)
       throw new Passing(`${name} says that the file has ${total} bytes, ${file.sizeBytes} were expected`)
-    return false
+    return 'Append'
   }
   if (kind === 'Peer') throw new Passing(`${name} answers HTTP ${status}`)
   if (status === 401 || status === 403)
@@ -226,19 +219,21 @@ async function isWhole(
       'ModelAccessDenied',
       `fetch ${what}: ${name} refuses it (HTTP ${status}); ask for access there and start the agents with HF_TOKEN`,
     )
-  if (status === 416) await writer.restart()
-  if (status === 416 || status === 408 || status === 429 || status >= 500)
-    throw new Passing(`the hub answers HTTP ${status}`, retryAfterMs(answer, doors.clock.nowMs()))
+  const waitMs = retryAfterMs(headers['retry-after'], doors.clock.nowMs())
+  if (status === 416) throw new PartWorthless(`the hub answers HTTP ${status}`, waitMs)
+  if (status === 408 || status === 429 || status >= 500) throw new Passing(`the hub answers HTTP ${status}`, waitMs)
   throw new FetchFailure('ModelFetchFailed', `fetch ${what}: ${name} answers HTTP ${status} at ${model.commit}`)
 }
 
 /** A file without a sha256 is known by the server's own word for its content. */
-const isSame = ({ sha256, etag }: ModelFile, { header }: HubAnswer): boolean =>
-  sha256 !== undefined || etag === undefined || etag === '' || [header('etag'), header('last-modified')].includes(etag)
+const isSame = ({ sha256, etag }: ModelFile, { headers }: Head): boolean =>
+  sha256 !== undefined ||
+  etag === undefined ||
+  etag === '' ||
+  [headers['etag'], headers['last-modified']].includes(etag)
 
 /** Retry-After in seconds or as a date; bounded, for nobody waits a day. */
-export function retryAfterMs({ header }: Pick<HubAnswer, 'header'>, nowMs: number): number | undefined {
-  const text = header('retry-after')
+export function retryAfterMs(text: string | undefined, nowMs: number): number | undefined {
   if (text === undefined) return undefined
   const ms = /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - nowMs
   return Number.isNaN(ms) ? undefined : Math.min(MAX_RETRY_AFTER_MS, Math.max(0, ms))

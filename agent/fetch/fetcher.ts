@@ -8,13 +8,12 @@ import { sleep } from '../../src/lib/clock.ts'
 import { isOpError, messageOf } from '../../src/lib/errors.ts'
 import { Claims } from './claims.ts'
 import type { FetchDoors } from './doors.ts'
-import { FetchFailure } from './doors.ts'
+import { diskFullOf, FetchFailure } from './doors.ts'
 import type { Origin } from './download.ts'
 import { download } from './download.ts'
 import { ModelFolder, folderOf, isFetched } from './folder.ts'
 import type { WantedModel } from './needed.ts'
 import { INDEX, checkWanted, neededFiles, smallFiles, totalBytes, wantedModel } from './needed.ts'
-import { diskFullOf } from './part.ts'
 import { PeerView, Rates } from './peers.ts'
 import type { RoomDoors } from './room.ts'
 import { makeRoom, touch } from './room.ts'
@@ -47,7 +46,7 @@ export interface Fetcher {
   close(): Promise<void>
 }
 
-const FILES_AT_ONCE = 4
+export const FILES_AT_ONCE = 4
 const LOCK_POLL_MS = 1_000
 const ROOM_POLL_MS = 10_000
 /** Progress is told in steps of at least this share. */
@@ -140,6 +139,7 @@ export class ModelFetcher implements Fetcher {
     for (const job of this.#jobs.values()) job.control.abort()
     await Promise.all(this.#queues.values())
     await Promise.all([...this.#marked].map(unmarkUsed))
+    await this.#doors.transfers.close()
   }
 
   #inUse(): ReadonlySet<string> {
@@ -309,9 +309,9 @@ export class ModelFetcher implements Fetcher {
         },
         onBytes: (bytes) => {
           job.bytes.set(file.name, bytes)
+          this.claims.change(sha256, { bytes })
           progress()
         },
-        onWritten: (bytes) => this.claims.change(sha256, { bytes }),
         checkRoom: () => makeRoom(this.#room, 0),
       })
       await folder.seal(file, found)

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import type { ModelFile } from '../../src/api/model.ts'
 import type { WantedModel } from './needed.ts'
 import { folderName, isPlainFile } from './needed.ts'
-import { sha256Of } from './part.ts'
+import { sha256Of } from './transfer/hash.ts'
 
 export const RECORD = '.mctl.json'
 

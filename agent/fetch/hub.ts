@@ -1,9 +1,11 @@
-/** The real hub over HTTP: ranges, redirects, and a token that leaves this process only towards the hub itself. */
+/** How the real hub and peers are asked: ranges, redirects, and a token that leaves this process only towards the hub itself. */
 import type { Dispatcher } from 'undici'
 import { nodeDnsName } from '../../src/api/trust.ts'
+import type { Peer } from '../../src/api/peers.ts'
 import { OpError } from '../../src/lib/errors.ts'
-import type { HubGet, PeerGet } from './doors.ts'
-import { getOnce, makeDispatcher } from './http.ts'
+import type { FetchDoors, PeerDoors } from './doors.ts'
+import { ask, makeDispatcher } from './http.ts'
+import type { Identity } from './transfer/transfers.ts'
 
 export interface HubOptions {
   /** As HF_ENDPOINT: scheme and host, perhaps a path. */
@@ -14,7 +16,8 @@ export interface HubOptions {
 
 export const DEFAULT_ENDPOINT = 'https://huggingface.co'
 const MAX_REDIRECTS = 5
-const PEER_CONNECT_TIMEOUT_MS = 3_000
+const CONNECT_MS_MAX = 15_000
+const PEER_CONNECT_MS_MAX = 3_000
 
 /** The endpoint without its last slash; OpError Invalid when it is no http(s) address. */
 export function checkEndpoint(text: string): string {
@@ -27,30 +30,22 @@ export function checkEndpoint(text: string): string {
   return text.replace(/\/+$/, '')
 }
 
-/** Of any address; one on https is never followed to one that is not. */
-export function hubGet({ endpoint, token }: HubOptions): HubGet {
-  const dispatcher = makeDispatcher()
+/** Of any address. The token goes to the endpoint's own origin alone. */
+export function hubRequests({ endpoint, token }: HubOptions): FetchDoors['request'] {
   const home = new URL(endpoint).origin
-  return async (address, { from, signal, ifRange }) => {
-    let url = new URL(address)
-    for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
-      const own = url.origin === home && token !== undefined && token !== ''
-      const headers = {
-        ...plainHeaders,
-        ...rangeFrom(from),
-        ...(ifRange === undefined || from === 0 ? {} : { 'if-range': ifRange }),
-        ...(own ? { authorization: `Bearer ${token}` } : {}),
-      }
-      const answer = await getOnce(dispatcher, url, headers, signal)
-      const location = answer.header('location')
-      if (answer.status < 300 || answer.status >= 400 || location === undefined) return answer
-      answer.drop()
-      const next = new URL(location, url)
-      if (next.protocol !== 'https:' && (next.protocol !== 'http:' || url.protocol === 'https:')) break
-      url = next
-    }
-    throw new OpError('Unavailable', `the hub redirects without end, or to no address, at last from ${url.origin}`)
-  }
+  return (address, { from, ifRange }) => ({
+    url: address,
+    headers: {
+      ...plainHeaders,
+      ...rangeFrom(from),
+      ...(ifRange === undefined || from === 0 ? {} : { 'if-range': ifRange }),
+    },
+    ...(new URL(address).origin === home && token !== undefined && token !== ''
+      ? { authorization: `Bearer ${token}` }
+      : {}),
+    redirects: MAX_REDIRECTS,
+    connectMsMax: CONNECT_MS_MAX,
+  })
 }
 
 export interface PeerCredentials {
@@ -60,28 +55,43 @@ export interface PeerCredentials {
 }
 
 /**
- * Of a peer's door. It redirects nowhere, and no token ever goes there. With credentials (read anew for each request,
+ * At peers' doors. They redirect nowhere, and no token ever goes there. With credentials (read anew for each request,
  * for they are renewed) both sides show who they are, and the peer must be the node that the server named.
  */
-export function peerGet(credentials?: () => PeerCredentials): PeerGet {
-  const plain = credentials === undefined ? makeDispatcher({ timeout: PEER_CONNECT_TIMEOUT_MS }) : undefined
-  const secured = new Map<string, { readonly certificatePem: string; readonly dispatcher: Dispatcher }>()
-  const securedFor = (node: string, { authorityPem, certificatePem, keyPem }: PeerCredentials): Dispatcher => {
+export function peerDoors(credentials?: () => PeerCredentials): PeerDoors {
+  const plain = makeDispatcher(PEER_CONNECT_MS_MAX)
+  const secured = new Map<string, { readonly identity: Identity; readonly dispatcher: Dispatcher }>()
+  const dispatcherFor = ({ node }: Peer): Dispatcher => {
+    if (credentials === undefined) return plain
+    const identity = identityOf(node, credentials())
     const known = secured.get(node)
-    if (known?.certificatePem === certificatePem) return known.dispatcher
-    const identity = { ca: authorityPem, cert: certificatePem, key: keyPem, servername: nodeDnsName(node) }
-    const dispatcher = makeDispatcher({ timeout: PEER_CONNECT_TIMEOUT_MS, ...identity })
-    secured.set(node, { certificatePem, dispatcher })
+    if (known?.identity.cert === identity.cert) return known.dispatcher
+    const dispatcher = makeDispatcher(PEER_CONNECT_MS_MAX, identity)
+    secured.set(node, { identity, dispatcher })
     return dispatcher
   }
-  return ({ node, address, port }, path, { from, signal }) => {
+  const urlOf = ({ address, port }: Peer, path: string): URL => {
     const host = address.includes(':') ? `[${address}]` : address
-    const url = new URL(`${plain === undefined ? 'https' : 'http'}://${host}:${port}${path}`)
-    const dispatcher = plain ?? (credentials && securedFor(node, credentials()))
-    if (dispatcher === undefined) return Promise.reject(new OpError('Internal', 'no way to speak to peers'))
-    return getOnce(dispatcher, url, { ...plainHeaders, ...rangeFrom(from) }, signal)
+    return new URL(`${credentials === undefined ? 'http' : 'https'}://${host}:${port}${path}`)
+  }
+  return {
+    ask: async (peer, path, signal) => ask(dispatcherFor(peer), urlOf(peer, path), plainHeaders, signal),
+    request: (peer, path, { from }) => ({
+      url: urlOf(peer, path).href,
+      headers: { ...plainHeaders, ...rangeFrom(from) },
+      redirects: 0,
+      connectMsMax: PEER_CONNECT_MS_MAX,
+      ...(credentials === undefined ? {} : { identity: identityOf(peer.node, credentials()) }),
+    }),
   }
 }
+
+const identityOf = (node: string, { authorityPem, certificatePem, keyPem }: PeerCredentials): Identity => ({
+  ca: authorityPem,
+  cert: certificatePem,
+  key: keyPem,
+  servername: nodeDnsName(node),
+})
 
 const plainHeaders = { 'accept-encoding': 'identity', 'user-agent': 'mctl' }
 const rangeFrom = (from: number) => (from > 0 ? { range: `bytes=${from}-` } : {})

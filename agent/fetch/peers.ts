@@ -1,10 +1,11 @@
 /** What other nodes' doors say that they have or fetch, and how fast they and the hub were so far. */
 import type { Peer } from '../../src/api/peers.ts'
 import { messageOf } from '../../src/lib/errors.ts'
-import type { FetchDoors, HubAnswer } from './doors.ts'
+import type { FetchDoors } from './doors.ts'
 import type { ClaimState } from './claims.ts'
 import { folderName, isSha256 } from './needed.ts'
 import type { WantedModel } from './needed.ts'
+import type { FileRequest } from './transfer/transfers.ts'
 
 /** A file that a peer has whole (`Here`), or is getting. */
 export interface Offer {
@@ -22,7 +23,6 @@ export const listPath = (model: Pick<WantedModel, 'source' | 'commit'>): string 
 export const filePath = (sha256: string): string => `/v1/files/${sha256}`
 
 const LIST_TIMEOUT_MS = 3_000
-const MAX_LIST_BYTES = 2 * 2 ** 20
 /** Peers come and go; who is new is seen at the next look after so long. */
 const DIRECTORY_MS = 5_000
 /** A peer that broke, or was silent, is left alone for so long. */
@@ -76,10 +76,10 @@ export class PeerView {
     return offers
   }
 
-  get(peer: Peer, sha256: string, from: number, signal: AbortSignal): Promise<HubAnswer> {
+  request(peer: Peer, sha256: string, from: number): FileRequest {
     const { peers } = this.#doors
     if (peers === undefined) throw new Error('this agent speaks to no peers')
-    return peers.get(peer, filePath(sha256), { from, signal })
+    return peers.request(peer, filePath(sha256), { from })
   }
 
   /** Leaves the peer alone for a while. */
@@ -108,9 +108,8 @@ export class PeerView {
     const timer = clock.after(LIST_TIMEOUT_MS, () => late.abort())
     try {
       const both = AbortSignal.any([signal, late.signal])
-      const answer = await peers?.get(peer, listPath(this.#model), { from: 0, signal: both })
-      if (answer?.status === 200) return { peer, files: filesOf(await textOf(answer)) }
-      answer?.drop()
+      const answer = await peers?.ask(peer, listPath(this.#model), both)
+      if (answer?.status === 200) return { peer, files: filesOf(answer.text) }
     } catch (error) {
       if (!signal.aborted) {
         log.info('peer does not answer', { peer: peer.node, error: messageOf(error) })
@@ -121,21 +120,6 @@ export class PeerView {
     }
     return { peer, files: {} }
   }
-}
-
-async function textOf(answer: HubAnswer): Promise<string> {
-  const pieces: Uint8Array[] = []
-  let bytes = 0
-  try {
-    for await (const batch of answer.body) {
-      bytes += batch.reduce((sum, { byteLength }) => sum + byteLength, 0)
-      if (bytes > MAX_LIST_BYTES) throw new Error(`its list is longer than ${MAX_LIST_BYTES} bytes`)
-      pieces.push(...batch)
-    }
-  } finally {
-    answer.drop()
-  }
-  return Buffer.concat(pieces).toString()
 }
 
 const states: readonly unknown[] = ['Here', 'Claiming', 'Hub', 'Peer'] satisfies Offer['state'][]

@@ -136,7 +136,7 @@ export class Sourcing {
     return {
       kind: 'Hub',
       name: new URL(address).origin,
-      get: (from, signal) => doors.get(address, { from, signal, ...(ifRange === undefined ? {} : { ifRange }) }),
+      request: (from) => doors.request(address, { from, ...(ifRange === undefined ? {} : { ifRange }) }),
       report: ({ bytes, ms }) => rates.note(HUB, bytes, ms),
     }
   }
@@ -146,7 +146,7 @@ export class Sourcing {
     return {
       kind: 'Peer',
       name: `node ${peer.node}`,
-      get: (from, signal) => view.get(peer, sha256, from, signal),
+      request: (from) => view.request(peer, sha256, from),
       report: ({ bytes, ms, failed }) => {
         if (failed) view.bench(peer)
         rates.note(peer.node, bytes, ms)

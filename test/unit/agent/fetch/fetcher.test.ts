@@ -8,7 +8,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { FetchDoors, Volume } from '../../../../agent/fetch/doors.ts'
 import type { FetchState } from '../../../../agent/fetch/fetcher.ts'
 import { ModelFetcher } from '../../../../agent/fetch/fetcher.ts'
-import { hubGet } from '../../../../agent/fetch/hub.ts'
+import { localTransfers } from '../../../../agent/fetch/transfer/local.ts'
+import { hubRequests } from '../../../../agent/fetch/hub.ts'
 import { fetchedModels } from '../../../../agent/fetch/shelf.ts'
 import type { ModelFile } from '../../../../src/api/model.ts'
 import type { Shard } from '../../../../src/api/shard.ts'
@@ -71,7 +72,8 @@ beforeEach(async () => {
   volume = { freeBytes: 10e9, totalBytes: 20e9 }
   warnings.length = 0
   doors = {
-    get: hubGet({ endpoint, token: 'secret' }),
+    transfers: localTransfers(hasty),
+    request: hubRequests({ endpoint, token: 'secret' }),
     endpoint,
     modelsDir,
     bootId: 'boot',
@@ -268,8 +270,8 @@ describe('one GGUF file at https://', () => {
     return wantedShard({ group: `${name}-0`, source: SOURCE, digest: 'sha256:d', revision: COMMIT, files })
   }
   /** As the real door, but that name is the test's hub. */
-  const get: FetchDoors['get'] = (address, options) =>
-    hubGet({ endpoint: doors.endpoint })(
+  const request: FetchDoors['request'] = (address, options) =>
+    hubRequests({ endpoint: doors.endpoint })(
       address.replace('https://files.example/models', `${doors.endpoint}/cdn`),
       options,
     )
@@ -280,7 +282,7 @@ describe('one GGUF file at https://', () => {
 
   test('lies in a folder of its own, verified by its sha256 where that is known', async () => {
     const sha256 = createHash('sha256').update(weights(7)).digest('hex')
-    const fetcher = newFetcher({ get })
+    const fetcher = newFetcher({ request })
     expect(await fetched(shardWith({ sha256 }), fetcher)).toEqual({ kind: 'Done', dir: here() })
     expect((await readFile(join(here(), 'tiny.gguf'))).equals(weights(7))).toBe(true)
     expect(await fetchedModels(modelsDir, 'boot')).toMatchObject([{ source: SOURCE, state: 'Present', dir: here() }])
@@ -296,13 +298,13 @@ describe('one GGUF file at https://', () => {
         response.write(send(90_000), () => response.socket?.end())
       },
     ])
-    expect(await fetched(shardWith({ etag: '"v1"' }), newFetcher({ get }))).toEqual({ kind: 'Done', dir: here() })
+    expect(await fetched(shardWith({ etag: '"v1"' }), newFetcher({ request }))).toEqual({ kind: 'Done', dir: here() })
     expect(hub.asked.map(({ ifRange }) => ifRange)).toEqual([undefined, '"v1"'])
   })
 
   test('that has changed since it was planned with is refused, with what to do', async () => {
     hub.etag = '"v2"'
-    expect(await fetched(shardWith({ etag: '"v1"' }), newFetcher({ get }))).toMatchObject({
+    expect(await fetched(shardWith({ etag: '"v1"' }), newFetcher({ request }))).toMatchObject({
       kind: 'Failed',
       message: expect.stringContaining('has changed since it was planned with: delete the Model'),
     })

@@ -11,7 +11,8 @@ import { chooseNext, HUB, mayAskHub } from '../../../../agent/fetch/choose.ts'
 import type { ModelsDoor } from '../../../../agent/fetch/door.ts'
 import { openDoor } from '../../../../agent/fetch/door.ts'
 import { ModelFetcher } from '../../../../agent/fetch/fetcher.ts'
-import { hubGet, peerGet } from '../../../../agent/fetch/hub.ts'
+import { localTransfers } from '../../../../agent/fetch/transfer/local.ts'
+import { hubRequests, peerDoors } from '../../../../agent/fetch/hub.ts'
 import type { Offer, Offers } from '../../../../agent/fetch/peers.ts'
 import type { Peer } from '../../../../src/api/peers.ts'
 import type { Clock } from '../../../../src/lib/clock.ts'
@@ -68,10 +69,11 @@ async function aNode(name: string, clock: Clock = hasty): Promise<TestNode> {
     warn: (message: string, facts?: object) => void warnings.push({ message, ...facts }),
   }
   const fetcher = new ModelFetcher({
-    get: hubGet({ endpoint, token: 'secret' }),
+    transfers: localTransfers(clock),
+    request: hubRequests({ endpoint, token: 'secret' }),
     endpoint,
     peersOf: () => Promise.resolve(peers),
-    peers: { own: name, get: peerGet() },
+    peers: { own: name, ...peerDoors() },
     modelsDir,
     bootId: 'boot',
     volume: () => Promise.resolve(undefined),

@@ -128,7 +128,7 @@ describe('room', () => {
 })
 
 test('Retry-After is seconds or a date, never more than two minutes', () => {
-  const after = (value: string | undefined) => retryAfterMs({ header: () => value }, Date.parse('2026-01-01T00:00:00Z'))
+  const after = (value: string | undefined) => retryAfterMs(value, Date.parse('2026-01-01T00:00:00Z'))
   expect(after('7')).toBe(7_000)
   expect(after('Thu, 01 Jan 2026 00:00:09 GMT')).toBe(9_000)
   expect(after('86400')).toBe(120_000)

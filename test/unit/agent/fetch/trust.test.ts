@@ -8,7 +8,7 @@ import { Claims } from '../../../../agent/fetch/claims.ts'
 import type { ModelsDoor } from '../../../../agent/fetch/door.ts'
 import { openDoor } from '../../../../agent/fetch/door.ts'
 import type { PeerCredentials } from '../../../../agent/fetch/hub.ts'
-import { peerGet } from '../../../../agent/fetch/hub.ts'
+import { peerDoors } from '../../../../agent/fetch/hub.ts'
 import { NODE_USER_PREFIX, NODES, nodeDnsName, PEOPLE } from '../../../../src/api/trust.ts'
 import { systemClock } from '../../../../src/lib/clock.ts'
 import { silentLogger } from '../../../../src/lib/log.ts'
@@ -53,13 +53,9 @@ async function credentials(authority: Authority, commonName: string, organizatio
 const aNode = (name: string, authority: Authority) => credentials(authority, `${NODE_USER_PREFIX}${name}`, NODES)
 
 const ask = (who: PeerCredentials, node = 'holder') =>
-  peerGet(() => who)({ node, address: '127.0.0.1', port: door.port }, '/v1/models/hf/a--b@0123456789ab', {
-    from: 0,
-    signal: AbortSignal.timeout(5_000),
-  }).then(({ status, drop }) => {
-    drop()
-    return status
-  })
+  peerDoors(() => who)
+    .ask({ node, address: '127.0.0.1', port: door.port }, '/v1/models/hf/a--b@0123456789ab', AbortSignal.timeout(5_000))
+    .then(({ status }) => status)
 
 test('a node of the cluster gets an answer', async () => {
   expect(await ask(await aNode('asker', cluster))).toBe(200)
