@@ -21,6 +21,8 @@ import { NodeReporter } from './nodereporter.ts'
 import type { EngineReport } from './nodestatus.ts'
 import type { Observe, OwnEngines } from './observe/facts.ts'
 import { isAlive, planNode } from './plan.ts'
+import type { PressureTurn } from './pressureturn.ts'
+import { aloneHere } from './pressureturn.ts'
 import type { AgentRecord } from './record.ts'
 import { ShardReporter } from './shardreporter.ts'
 import { shardStatus } from './shardstatus.ts'
@@ -37,6 +39,8 @@ export interface AgentDoors {
   /** `known`: only what was missing in it is asked for again. */
   readonly probeEngines: (known?: EngineReport) => Promise<EngineReport>
   readonly record: AgentRecord
+  /** Among the agents of one machine; absent: this is the only one. */
+  readonly pressureTurn?: PressureTurn
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
@@ -248,9 +252,12 @@ export class Agent {
     const plan = planNode(wanted, observation, clock.nowMs())
     this.#waitLog.tell(plan.waits)
     const isSettled = this.#isSettled()
-    for (const action of isSettled ? plan.actions : []) this.#execution.begin(action)
-    if (isSettled && plan.actions.some((a) => a.kind === 'failShard' && a.exit.reason === 'MemoryPressure'))
-      this.#node.onVictim()
+    for (const action of isSettled ? plan.actions : []) {
+      const forMemory = action.kind === 'failShard' && action.exit.reason === 'MemoryPressure'
+      // Whoever else has the turn frees memory, too: that must show before it is our turn.
+      if (forMemory) this.#node.onVictim()
+      if (!forMemory || (this.#doors.pressureTurn ?? aloneHere).take()) this.#execution.begin(action)
+    }
     if (wanted !== undefined) {
       this.#report(local, plan.waits)
       this.#forget(local)

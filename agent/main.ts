@@ -35,6 +35,7 @@ import { loopbackPorts, portObserver, systemInterfaces } from './observe/ports.t
 import type { Simulation } from './observe/simulate.ts'
 import { parseSimulation, reportAs } from './observe/simulate.ts'
 import { checkPortRange, defaultPortRange, ephemeralRange, parsePortRange } from './ports.ts'
+import { sharedTurn } from './pressureturn.ts'
 import { fileRecord } from './record.ts'
 import type { Runtimes } from './runtimes/index.ts'
 import { probeEngines, runtimesOf } from './runtimes/index.ts'
@@ -129,6 +130,7 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
         observe: machine.observe,
         probeEngines: machine.probe,
         record: fileRecord(dataDir),
+        pressureTurn: sharedTurn(join(options.userDataDir, 'pressure'), systemClock),
         clock: systemClock,
         random: systemRandom,
         log,

@@ -37,6 +37,7 @@ export const engineArgs: Readonly<Record<Engine, Readonly<Record<string, ValueFo
     '--hang-after-ms': 'count',
     '--stuck-after-ms': 'count',
     '--mute-after-ms': 'count',
+    '--eat-mib-per-second': 'count',
     '--beat-seconds': 'count',
     '--stall-seconds': 'count',
     '--canary-every-seconds': 'count',

@@ -23,7 +23,7 @@ const SILENCE_MS = 20_000
 type Engine = 'fake' | 'mlx'
 
 export async function benchRecovery(): Promise<Row[]> {
-  const cluster = await RealCluster.start(2, tinyModelsDir())
+  const cluster = await RealCluster.start({ nodes: 2, modelsDir: tinyModelsDir() })
   const watcher = new Watcher(cluster.client)
   try {
     await until(() => watcher.readyNodes() === 2, LIMIT_MS, 'both nodes are Ready')

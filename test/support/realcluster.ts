@@ -18,6 +18,14 @@ export interface Living {
   readonly node?: string
 }
 
+export interface RealOptions {
+  readonly nodes: number
+  /** Absent: an empty folder. */
+  readonly modelsDir?: string | undefined
+  /** Default: each node says that it is an M4 mini. Else it is this machine. */
+  readonly simulate?: boolean
+}
+
 export class RealCluster {
   readonly dir: string
   readonly address: string
@@ -25,13 +33,16 @@ export class RealCluster {
   readonly client: Client
   readonly nodes: readonly string[]
   readonly #modelsDir: string
+  readonly #simulate: boolean
   readonly #firstPort: number
   readonly #running = new Map<string, Running>()
   readonly #lost = new Set<string>()
   #ending = false
 
-  private constructor(nodes: number, modelsDir: string | undefined, address: string, gateway: string, slot: number) {
+  private constructor({ nodes, modelsDir, simulate = true }: RealOptions, address: string, gateway: string) {
+    const slot = process.pid % 20
     this.dir = tempDir()
+    this.#simulate = simulate
     this.nodes = Array.from({ length: nodes }, (_, i) => `mini-${i + 1}`)
     this.address = address
     this.gateway = gateway
@@ -42,9 +53,9 @@ export class RealCluster {
     this.client = connect(address, { user: 'test' })
   }
 
-  static async start(nodes: number, modelsDir: string | undefined): Promise<RealCluster> {
+  static async start(options: RealOptions): Promise<RealCluster> {
     const [address, gateway] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`]
-    const cluster = new RealCluster(nodes, modelsDir, address, gateway, process.pid % 20)
+    const cluster = new RealCluster(options, address, gateway)
     cluster.#start('server')
     for (const node of cluster.nodes) cluster.#start(node)
     return cluster
@@ -88,7 +99,7 @@ export class RealCluster {
     const first = this.#firstPort + PORTS_PER_AGENT * this.nodes.indexOf(node)
     const ports = ['--port-range', `${first}-${first + PORTS_PER_AGENT - 1}`]
     const folders = ['--data-dir', join(this.dir, node), '--models-dir', this.#modelsDir]
-    const simulation = ['--simulate', 'chip=Apple M4,memory=16Gi,gpuCores=10']
+    const simulation = this.#simulate ? ['--simulate', 'chip=Apple M4,memory=16Gi,gpuCores=10'] : []
     return ['agent', '--server', this.address, '--name', node, ...folders, ...ports, ...simulation]
   }
 

@@ -1,4 +1,5 @@
 /** Texts of Linux → figures. Pure; what is not there is undefined. */
+import type { Stalls } from './pressure.ts'
 
 /** One line of /proc/meminfo in bytes. */
 export function meminfoBytes(meminfo: string, key: string): number | undefined {
@@ -56,3 +57,11 @@ export function chipName(cpuinfo: string): string | undefined {
 
 /** Resident bytes in /proc/PID/status. */
 export const residentBytes = (status: string): number => meminfoBytes(status, 'VmRSS') ?? 0
+
+/** /proc/pressure/memory, or a cgroup's memory.pressure. undefined: this kernel keeps no such account. */
+export function memoryStalls(text: string | undefined): Stalls | undefined {
+  const avg10 = (who: 'some' | 'full') => new RegExp(`^${who} avg10=(\\d+(?:\\.\\d+)?) `, 'm').exec(text ?? '')?.[1]
+  const [some, full] = [avg10('some'), avg10('full')]
+  if (some === undefined || full === undefined) return undefined
+  return { someAvg10: Number(some), fullAvg10: Number(full) }
+}

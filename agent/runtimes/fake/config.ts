@@ -43,6 +43,8 @@ export interface FakeArgs {
   readonly stuckAfterMs?: number
   /** Beats and polls on, and answers every request with an error. */
   readonly muteAfterMs?: number
+  /** Takes ever more memory than was planned, from ready on. */
+  readonly eatMibPerSecond?: number
   /** How long it may go without a sign of life, a step, or an answer to its canary; the agent reads these, not the engine. */
   readonly beatSeconds?: number
   readonly stallSeconds?: number
@@ -66,6 +68,7 @@ const numbers = {
   '--hang-after-ms': 'hangAfterMs',
   '--stuck-after-ms': 'stuckAfterMs',
   '--mute-after-ms': 'muteAfterMs',
+  '--eat-mib-per-second': 'eatMibPerSecond',
   '--beat-seconds': 'beatSeconds',
   '--stall-seconds': 'stallSeconds',
   '--canary-every-seconds': 'canaryEverySeconds',

@@ -16,6 +16,7 @@ const ENGINE_FAILED = 70
 const ORPHAN = 75
 const POLL_MS = 100
 const BEAT_MS = 1000
+const BITE_MS = 250
 /** The peers get their own signal before the ring closes on them. */
 const STOP_GRACE_MS = 100
 
@@ -129,13 +130,21 @@ class FakeEngine {
 
   /** Once, when this rank has proved that it works. */
   #armMishaps(): void {
-    const { hangAfterMs, crashAfterMs, stuckAfterMs, muteAfterMs } = this.#args
+    const { hangAfterMs, crashAfterMs, stuckAfterMs, muteAfterMs, eatMibPerSecond } = this.#args
     if (this.#armed) return
     this.#armed = true
     if (hangAfterMs !== undefined) this.#clock.after(hangAfterMs, () => this.#hang())
     if (stuckAfterMs !== undefined) this.#clock.after(stuckAfterMs, () => (this.#stuck = true))
     if (muteAfterMs !== undefined) this.#clock.after(muteAfterMs, () => (this.#mute = true))
     if (crashAfterMs !== undefined) this.#clock.after(crashAfterMs, () => this.#crash('crashed, as told'))
+    if (eatMibPerSecond !== undefined) this.#eat(eatMibPerSecond)
+  }
+
+  /** Every page is written, so that it is really taken. */
+  #eat(mibPerSecond: number): void {
+    const eaten: Buffer[] = []
+    const bite = () => void eaten.push(Buffer.alloc((mibPerSecond * 2 ** 20 * BITE_MS) / 1_000, 1))
+    void every(this.#clock, BITE_MS, new AbortController().signal, bite)
   }
 
   #watch(): void {

@@ -34,7 +34,7 @@ export async function runChaos(options: ChaosOptions): Promise<readonly string[]
   const atSeconds = () => (Date.now() - startMs) / 1_000
   const tell = (line: string) => say(`${atSeconds().toFixed(1).padStart(7)} s  ${line}`)
   const random = new SeededRandom(seed)
-  const cluster = await RealCluster.start(NODES, engine === 'mlx' ? tinyModelsDir() : undefined)
+  const cluster = await RealCluster.start({ nodes: NODES, modelsDir: engine === 'mlx' ? tinyModelsDir() : undefined })
   const findings: string[] = []
   try {
     const wanted = deployments[engine]

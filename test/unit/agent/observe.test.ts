@@ -4,6 +4,8 @@ import * as mac from '../../../agent/observe/darwin/parse.ts'
 import type { MachineDoors, MachineFacts } from '../../../agent/observe/facts.ts'
 import { createObserver } from '../../../agent/observe/index.ts'
 import * as linux from '../../../agent/observe/linux/parse.ts'
+import type { MemoryView } from '../../../agent/observe/linux/pressure.ts'
+import { pressureOf } from '../../../agent/observe/linux/pressure.ts'
 import { parseSimulation, reportAs, shareOf } from '../../../agent/observe/simulate.ts'
 import { allocatableBytes } from '../../../src/api/hardware.ts'
 
@@ -202,6 +204,53 @@ describe('a Linux machine', () => {
   ])('%d of the memory available: pressure %s', async (share, pressure) => {
     const available = Math.round(24 * GIB * share) - (Math.round(24 * GIB * share) % 1024)
     expect((await observe({ '/proc/meminfo': meminfo(24 * GIB, available) })).pressure).toBe(pressure)
+  })
+  test('memory.high slows down and kills nobody: it bounds what is planned and warns', async () => {
+    const at = (usedBytes: number, stalls = 'some avg10=0.00 x\nfull avg10=0.00 x\n') =>
+      observe({
+        '/proc/self/cgroup': '0::/a\n',
+        '/sys/fs/cgroup/a/memory.max': 'max\n',
+        '/sys/fs/cgroup/a/memory.high': `${10 * GIB}\n`,
+        '/sys/fs/cgroup/a/memory.current': `${usedBytes}\n`,
+        '/sys/fs/cgroup/a/memory.pressure': stalls,
+      })
+    expect(await at(2 * GIB)).toMatchObject({ memoryBytes: 10 * GIB, headroomBytes: 7 * GIB, pressure: 'Normal' })
+    expect((await at(10 * GIB)).pressure).toBe('Warn')
+    expect((await at(10 * GIB, 'some avg10=80.00 x\nfull avg10=60.00 x\n')).pressure).toBe('Critical')
+  })
+  test('the stalls of its kernel are read beside what is left', async () => {
+    const psi =
+      'some avg10=31.24 avg60=9.10 avg300=2.05 total=8512012\nfull avg10=24.90 avg60=7.00 avg300=1.60 total=610022\n'
+    const at = async (availableGib: number) =>
+      (await observe({ '/proc/meminfo': meminfo(24 * GIB, availableGib * GIB), '/proc/pressure/memory': psi })).pressure
+    expect([await at(20), await at(4)]).toEqual(['Normal', 'Critical'])
+  })
+  test('PSI: what this kernel prints, and what is no account', () => {
+    const calm = 'some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n'
+    expect(linux.memoryStalls(calm)).toEqual({ someAvg10: 0, fullAvg10: 0 })
+    // Kernels before 5.13 have no line "full" for the CPU; of memory both are always there.
+    for (const text of [undefined, '', 'some avg10=1.00 avg60=0.00 avg300=0.00 total=0\n', 'Operation not supported'])
+      expect(linux.memoryStalls(text)).toBeUndefined()
+  })
+  const view = (freeShare: number, stalls?: [some: number, full: number], soft = false): MemoryView => ({
+    limitBytes: 1_000,
+    usedBytes: 1_000 - freeShare * 1_000,
+    soft,
+    ...(stalls === undefined ? {} : { stalls: { someAvg10: stalls[0], fullAvg10: stalls[1] } }),
+  })
+  test.each([
+    ['plenty, and no account of stalls', view(0.5), 'Normal'],
+    ['little left', view(0.09), 'Warn'],
+    ['next to nothing left', view(0.03), 'Critical'],
+    ['next to nothing left under a soft limit', view(0.03, undefined, true), 'Warn'],
+    ['stalls beside much free memory: those of a stranger', view(0.3, [90, 90]), 'Normal'],
+    ['some wait now and then', view(0.2, [9.99, 0]), 'Normal'],
+    ['some wait a tenth of the time', view(0.2, [10, 0]), 'Warn'],
+    ['all wait a little', view(0.2, [30, 19.99]), 'Warn'],
+    ['all wait a fifth of the time', view(0.2, [30, 20]), 'Critical'],
+  ] as const)('%s', (_, of, pressure) => {
+    expect(pressureOf([of])).toBe(pressure)
+    expect(pressureOf([view(0.9), of, view(0.9)])).toBe(pressure)
   })
   test('the folders of a cgroup are its own and all above', () => {
     expect(linux.cgroupFolders('0::/a/b\n').map((f) => f.path)).toEqual([

@@ -1,11 +1,16 @@
+import { readdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Pressure } from '../../../agent/observe/facts.ts'
 import type { NodeObservation } from '../../../agent/plan.ts'
 import { planNode } from '../../../agent/plan.ts'
 import type { PressureHistory } from '../../../agent/pressure.ts'
-import { afterReading, criticalForMs, isPressed, startOver } from '../../../agent/pressure.ts'
+import { afterReading, CRITICAL_MS, criticalForMs, isPressed, startOver } from '../../../agent/pressure.ts'
+import { sharedTurn } from '../../../agent/pressureturn.ts'
 import type { Shard } from '../../../src/api/shard.ts'
 import { CLUSTER, localShard, wantedShard } from '../../support/agentworld.ts'
+import { aFolder } from '../../support/stores.ts'
+import { VirtualClock } from '../../support/virtualclock.ts'
 
 /** A reading every 5 s, the last one at the end. */
 const readings = (...list: readonly Pressure[]): PressureHistory | undefined =>
@@ -80,5 +85,39 @@ describe('memory that has been critical for ten seconds', () => {
   test('costs no second group while the first one still stops', () => {
     const local = [localShard(old, 'Stopping'), localShard(vip, 'Ready')]
     expect(stopped(60_000, [old, vip], { local })).toEqual([])
+  })
+})
+
+describe('several agents of one machine', () => {
+  const clock = new VirtualClock()
+  const agents = (folder: string, count: number) =>
+    Array.from({ length: count }, (_, i) => sharedTurn(folder, clock, `agent-${i}`))
+
+  test('take turns: of all that ask in ten seconds one may act, and may ask again', async () => {
+    const folder = join(aFolder(), 'pressure')
+    const [first, ...others] = agents(folder, 3)
+    for (let round = 0; round < 40; round++) {
+      const now = [first, ...others].map((turn) => turn?.take())
+      expect(now.filter((may) => may).length).toBeLessThanOrEqual(1)
+      if (round % 4 === 0) expect(first?.take()).toBe(now[0])
+      await clock.advance(700)
+    }
+    expect(readdirSync(folder).length).toBeLessThanOrEqual(2)
+  })
+
+  test('the next one waits ten seconds, also over the edge of a span; a dead one is not waited for longer', async () => {
+    const [one, two] = agents(aFolder(), 2)
+    await clock.advance(CRITICAL_MS - (clock.nowMs() % CRITICAL_MS) - 1)
+    expect([one?.take(), two?.take()]).toEqual([true, false])
+    await clock.advance(CRITICAL_MS - 1)
+    expect(two?.take()).toBe(false)
+    await clock.advance(1)
+    expect([two?.take(), one?.take()]).toEqual([true, false])
+  })
+
+  test('a folder that cannot be used makes each of them act alone', () => {
+    const file = join(aFolder(), 'file')
+    writeFileSync(file, '')
+    expect(agents(join(file, 'in-a-file'), 2).map((turn) => turn.take())).toEqual([true, true])
   })
 })
