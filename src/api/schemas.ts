@@ -3,12 +3,15 @@
  * checkout and beside `dist` when built, so the root is found by its package.json.
  */
 import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { ValidateFunction } from 'ajv/dist/2020.js'
-import { Ajv2020 } from 'ajv/dist/2020.js'
+import type * as ajvModule from 'ajv/dist/2020.js'
+import type { Ajv2020, ValidateFunction } from 'ajv/dist/2020.js'
 import type { KindName } from './kinds.ts'
 import { kindNames } from './kinds.ts'
+import type { StandaloneSource } from './standalone.ts'
+import { loadStandalone, writeStandalone } from './standalone.ts'
 
 /** The part of JSON Schema that the files use; `x-message` and `x-tooLong` put a rule into words. */
 export interface JsonSchema {
@@ -52,14 +55,19 @@ function isPackageRoot(folder: string): boolean {
 
 const META_FILE = 'meta.schema.json'
 const fileOf = (kind: KindName): string => `${kind.toLowerCase()}.schema.json`
+const texts = new Map<string, string>()
 const files = new Map<string, JsonSchema>()
+let root: string | undefined
+
+function textNamed(name: string): string {
+  const text = texts.get(name) ?? readFileSync(join((root ??= packageRoot()), 'schemas', 'v1alpha1', name), 'utf8')
+  texts.set(name, text)
+  return text
+}
 
 function fileNamed(name: string): JsonSchema {
-  let schema = files.get(name)
-  if (schema === undefined) {
-    schema = JSON.parse(readFileSync(join(packageRoot(), 'schemas', 'v1alpha1', name), 'utf8')) as JsonSchema
-    files.set(name, schema)
-  }
+  const schema = files.get(name) ?? (JSON.parse(textNamed(name)) as JsonSchema)
+  files.set(name, schema)
   return schema
 }
 
@@ -84,21 +92,46 @@ export function resolveSchema(schema: JsonSchema, home: JsonSchema): { schema: J
 }
 
 const validators = new Map<KindName, ValidateFunction>()
+const require = createRequire(import.meta.url)
 let ajv: Ajv2020 | undefined
 
-/** The compiled validator of a kind: all errors at once, with the data and the schema that they are about. */
+/** Where `npm run build` puts ready-made validators. */
+export const standaloneFolder = (): string => join((root ??= packageRoot()), 'dist', 'validators')
+
+/** Of all files, for parts of one stand in others. */
+const sourceOf = (kind: KindName): StandaloneSource => ({
+  kind: kind.toLowerCase(),
+  texts: [META_FILE, ...kindNames.map(fileOf)].map(textNamed),
+})
+
+/** The validator of a kind: all errors at once, with the data and the schema that they are about. */
 export function validatorOf(kind: KindName): ValidateFunction {
-  let validator = validators.get(kind)
-  if (validator === undefined) {
-    ajv ??= ajvWithAllFiles()
-    validator = ajv.compile(schemaOf(kind))
-    validators.set(kind, validator)
-  }
+  const validator = validators.get(kind) ?? loadStandalone(standaloneFolder(), sourceOf(kind)) ?? compiled(kind)
+  validators.set(kind, validator)
   return validator
 }
 
-function ajvWithAllFiles(): Ajv2020 {
-  const fresh = new Ajv2020({ allErrors: true, verbose: true, strict: true, strictTypes: false, allowUnionTypes: true })
+const compiled = (kind: KindName): ValidateFunction => (ajv ??= ajvWithAllFiles(false)).compile(schemaOf(kind))
+
+type StandaloneCode = (ajv: Ajv2020, validator: ValidateFunction) => string
+
+/** Makes the validators of all kinds ready, for those who call the command line. */
+export function writeValidators(folder: string = standaloneFolder()): void {
+  const standaloneCode = require('ajv/dist/standalone/index.js') as StandaloneCode
+  const withSource = ajvWithAllFiles(true)
+  writeStandalone(
+    folder,
+    kindNames.map((kind) => ({
+      source: sourceOf(kind),
+      code: standaloneCode(withSource, withSource.compile(schemaOf(kind))),
+    })),
+  )
+}
+
+/** Loaded when it is needed: it is the largest part of what a call of the command line would load. */
+function ajvWithAllFiles(source: boolean): Ajv2020 {
+  const ours = { allErrors: true, verbose: true, strict: true, strictTypes: false, allowUnionTypes: true }
+  const fresh = new (require('ajv/dist/2020.js') as typeof ajvModule).Ajv2020({ ...ours, code: { source } })
   fresh.addVocabulary(['x-message', 'x-tooLong'])
   for (const name of [META_FILE, ...kindNames.map(fileOf)]) fresh.addSchema(fileNamed(name))
   return fresh

@@ -1,6 +1,6 @@
 /**
  * messages.ts ↔ the messages of schemas/rpc/mctl.proto, one codec per call. A wire message is the plain object that
- * proto-loader reads and writes: absent fields are absent, zero values may be absent, bytes are Buffers. Decoding trusts
+ * protobufjs reads and writes: absent fields are absent, zero values may be absent, bytes are Buffers. Decoding trusts
  * the types that protobuf gives and nothing else: closed word lists are checked, the rest is the handlers' matter.
  */
 import type { KindName } from '../api/kinds.ts'
@@ -49,7 +49,7 @@ import type { LiveReplyWire, TrafficWire } from './livecodec.ts'
 import { encodeLive, liveOf, trafficOf } from './livecodec.ts'
 import { agentMessageCodec, serverMessageCodec } from './sessioncodec.ts'
 
-/** A message as proto-loader knows it. */
+/** A message as protobufjs knows it. */
 export type Wire = object
 
 export interface Codec<T> {

@@ -35,6 +35,7 @@ const lateParts = [
   () => import('../../src/cli/printers/customcolumns.ts'),
   () => import('../../src/cli/printers/jsonpath.ts'),
   () => import('../../src/cli/printers/sort.ts'),
+  () => import('diff'),
 ]
 
 export interface StoryOptions {

@@ -11,7 +11,6 @@ import type { Cli } from '../context.ts'
 import { CliError, withClient } from '../context.ts'
 import { Failures } from '../errors.ts'
 import { dryRunOf, dryRunSuffix } from '../flags.ts'
-import { wait } from '../follow/wait.ts'
 import { unknownForm } from '../printers/output.ts'
 import { render, withoutManagers } from '../printers/render.ts'
 import { liveOf, sidesOf, unifiedDiff } from './compare.ts'
@@ -109,7 +108,7 @@ async function applyAll(
       return { live, reply: await send(client, object, flags, { dryRun, file }) }
     }
     const applied = await failures.attempt(applying, `error when applying "${file}"`)
-    if (applied !== undefined) print(cli, applied.reply, applied.live, flags)
+    if (applied !== undefined) await print(cli, applied.reply, applied.live, flags)
   }
   return failures.exitCode
 }
@@ -143,17 +142,18 @@ async function applySet(
   return failures.exitCode
 }
 
-function print(cli: Cli, reply: WriteReply, live: MctlObject | undefined, flags: ApplyFlags): void {
+async function print(cli: Cli, reply: WriteReply, live: MctlObject | undefined, flags: ApplyFlags): Promise<void> {
   const { object, result } = reply
   const name = qualifiedName(object.kind as KindName, object.metadata.name)
   for (const warning of reply.warnings ?? []) cli.terminal.err(`Warning: ${warning}\n`)
   if (flags.output === 'name') cli.terminal.out(`${name}\n`)
   else if (flags.output !== undefined) cli.terminal.out(render(withoutManagers(object), flags.output))
   else cli.terminal.out(`${name} ${result}${dryRunSuffix(flags.dryRun)}\n`)
-  if (flags.diff) cli.terminal.out(unifiedDiff(sidesOf(live, object)))
+  if (flags.diff) cli.terminal.out(await unifiedDiff(sidesOf(live, object)))
 }
 
 async function waitForReady(cli: Cli, manifests: readonly Manifest[], flags: ApplyFlags): Promise<number> {
+  const { wait } = await import('../follow/wait.ts')
   const codes: number[] = []
   for (const { kind, metadata } of manifests) {
     if (kind !== 'ModelDeployment') continue

@@ -2,7 +2,6 @@
  * What stands in the cluster beside what an apply would make of it, as text: `mctl diff` and `mctl apply --diff`. Left out
  * is what the server keeps for itself (status, managers, versions): it says nothing of what is wanted.
  */
-import { createTwoFilesPatch } from 'diff'
 import type { KindName } from '../../api/kinds.ts'
 import type { Manifest, MctlObject } from '../../api/meta.ts'
 import { API_VERSION } from '../../api/meta.ts'
@@ -46,8 +45,9 @@ function textOf(object: MctlObject | undefined, showManagers: boolean): string {
 }
 
 /** A unified diff; '' when both sides are the same. */
-export function unifiedDiff({ name, live, merged }: Sides): string {
+export async function unifiedDiff({ name, live, merged }: Sides): Promise<string> {
   if (live === merged) return ''
+  const { createTwoFilesPatch } = await import('diff')
   const patch = createTwoFilesPatch(`LIVE/${name}`, `MERGED/${name}`, live, merged, undefined, undefined, {
     context: 3,
   })

@@ -86,8 +86,8 @@ async function compareAll(cli: Cli, client: Client, flags: DiffFlags) {
   return { sides, exitCode: failures.exitCode }
 }
 
-function printAll(cli: Cli, sides: readonly Sides[]): number {
-  const text = sides.map(unifiedDiff).join('')
+async function printAll(cli: Cli, sides: readonly Sides[]): Promise<number> {
+  const text = (await Promise.all(sides.map(unifiedDiff))).join('')
   cli.terminal.out(text)
   return text === '' ? 0 : FOUND
 }

@@ -1,10 +1,13 @@
-import { mkdtempSync, rmSync, writeFileSync, mkdirSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import type { Manifest } from '../../../src/api/meta.ts'
 import type { JsonSchema } from '../../../src/api/schemas.ts'
 import { kindNames } from '../../../src/api/kinds.ts'
-import { packageRoot, resolveSchema, schemaOf } from '../../../src/api/schemas.ts'
+import { packageRoot, resolveSchema, schemaOf, validatorOf, writeValidators } from '../../../src/api/schemas.ts'
+import { deployment, manifestOf } from './manifests.ts'
 
 /** Every field of a kind with its path, references followed. */
 function fieldsOf(
@@ -44,3 +47,33 @@ test('the package is found from any folder below it, past the packages of others
     rmSync(root, { recursive: true })
   }
 })
+
+test('a ready-made validator finds what the compiled one finds, to the word', () => {
+  // Within the package: the programs look for parts of ajv.
+  mkdirSync(join(packageRoot(), 'dist'), { recursive: true })
+  const folder = mkdtempSync(join(packageRoot(), 'dist', 'validators-'))
+  try {
+    writeFileSync(join(folder, 'node-of-an-older-schema.cjs'), '')
+    writeValidators(folder)
+    const names = readdirSync(folder).sort()
+    expect(names.map((name) => name.split('-')[0])).toEqual(kindNames.map((kind) => kind.toLowerCase()).sort())
+    for (const kind of kindNames) {
+      const file = names.find((name) => name.startsWith(`${kind.toLowerCase()}-`)) ?? ''
+      const ready = createRequire(import.meta.url)(join(folder, file)) as ReturnType<typeof validatorOf>
+      const compiled = validatorOf(kind)
+      for (const manifest of [...bent(kind), deployment({ replicas: -1, colour: 'red', model: { source: 7 } })]) {
+        expect([ready(manifest), ready.errors]).toEqual([compiled(manifest), compiled.errors])
+      }
+    }
+    expect(validatorOf('Node')(manifestOf('Node', { spec: { unschedulable: 'yes' } }))).toBe(false)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
+
+/** Objects of the kind in which something is wrong in every way that the schemas know. */
+const bent = (kind: string): readonly Manifest[] => [
+  manifestOf(kind),
+  manifestOf(kind, { spec: 3, extra: [] }, { name: 'X'.repeat(300), labels: { a: 1 }, uid: 5 }),
+  manifestOf(kind, { spec: { spec: {} }, status: { conditions: [{ type: 1 }], phase: 'Odd' } }, { finalizers: 'none' }),
+]
