@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import type { ModelFile } from '../../src/api/model.ts'
 import type { BackoffPolicy } from '../../src/lib/backoff.ts'
 import { backoffMs } from '../../src/lib/backoff.ts'
+import { certificateProblem } from '../../src/lib/certificates.ts'
 import type { Clock } from '../../src/lib/clock.ts'
 import { sleep } from '../../src/lib/clock.ts'
 import { messageOf } from '../../src/lib/errors.ts'
@@ -105,6 +106,8 @@ async function fill(doors: FetchDoors, task: DownloadTask, path: string, peers: 
         signal.throwIfAborted()
         const full = diskFullOf(error)
         if (error instanceof FetchFailure || full !== undefined) throw full ?? error
+        const problem = origin.kind === 'Hub' ? certificateProblem(error) : undefined
+        if (problem !== undefined) throw refused(task, origin, problem)
         doors.log.info('fetch is tried again', {
           file: file.name,
           bytes: part.bytes,
@@ -130,6 +133,9 @@ async function fill(doors: FetchDoors, task: DownloadTask, path: string, peers: 
 function asDiskFull(error: unknown): never {
   throw diskFullOf(error) ?? error
 }
+
+const refused = ({ file, model }: DownloadTask, { name }: Origin, problem: string): FetchFailure =>
+  new FetchFailure('ModelFetchFailed', `fetch ${file.name} of ${model.source} from ${name}: ${problem}`)
 
 const givenUp = ({ file, model }: DownloadTask, { name }: Origin, error: unknown): FetchFailure =>
   new FetchFailure(

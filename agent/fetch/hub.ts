@@ -65,7 +65,7 @@ export function peerDoors(credentials?: () => PeerCredentials): PeerDoors {
     if (credentials === undefined) return plain
     const identity = identityOf(node, credentials())
     const known = secured.get(node)
-    if (known?.identity.cert === identity.cert) return known.dispatcher
+    if (known !== undefined && known.identity.cert === identity.cert) return known.dispatcher
     const dispatcher = makeDispatcher(PEER_CONNECT_MS_MAX, identity)
     secured.set(node, { identity, dispatcher })
     return dispatcher

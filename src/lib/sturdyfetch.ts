@@ -5,6 +5,7 @@
  */
 import type { BackoffPolicy } from './backoff.ts'
 import { backoffMs } from './backoff.ts'
+import { certificateProblem } from './certificates.ts'
 import type { Clock, Random } from './clock.ts'
 import { sleep } from './clock.ts'
 import { isOpError, OpError } from './errors.ts'
@@ -181,7 +182,9 @@ class Attempt {
 
   explain(error: unknown): unknown {
     if (isOpError(error)) return error
-    const what = this.#stalled ? `no answer for ${this.#options.stallMs / 1000} s` : 'the connection failed'
+    const what = this.#stalled
+      ? `no answer for ${this.#options.stallMs / 1000} s`
+      : (certificateProblem(error) ?? 'the connection failed')
     return new OpError(
       'Unavailable',
       `read ${shown(this.#url)}: ${what}`,

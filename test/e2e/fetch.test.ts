@@ -1,8 +1,9 @@
 /**
  * From an `hf://` source to answers, on one machine with a hub of its own: the server reads headers and pins the commit,
- * the agents fetch, verify and start. Nothing is on the nodes before.
+ * the agents fetch, verify and start. Nothing is on the nodes before. The hub speaks https with a certificate of the
+ * test's own authority, as in a company whose proxy signs what comes through.
  */
-import { readFileSync, readdirSync, rmSync } from 'node:fs'
+import { readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { isTrue } from '../../src/api/conditions.ts'
@@ -11,7 +12,8 @@ import type { Shard } from '../../src/api/shard.ts'
 import type { Stage } from '../../src/api/words.ts'
 import { userDataDir } from '../../src/lib/userdata.ts'
 import type { HubRequest } from '../support/hub.ts'
-import { TestHub, about } from '../support/hub.ts'
+import { TestHub, about, ownTls } from '../support/hub.ts'
+import { F32, ggufFile } from '../unit/api/modelfiles/gguffile.ts'
 import { Dev, Running, tempDir, until } from '../support/processes.ts'
 
 const MODEL = 'demo/smollm2'
@@ -28,14 +30,18 @@ let dir: string
 let commit: string
 
 beforeAll(async () => {
-  hub = await TestHub.start()
+  const tls = await ownTls()
+  hub = await TestHub.start(tls)
   hub.members.add(TOKEN)
   const files = readdirSync(demo).map((name) => [name, readFileSync(join(demo, name))] as const)
   const readme = { 'README.md': Buffer.from('# not for engines') }
   commit = hub.commit(MODEL, { ...Object.fromEntries(files), ...readme }, { gated: true })
   dir = tempDir()
+  const authority = join(dir, 'company.pem')
+  writeFileSync(authority, tls.authorityPem)
   const env = (node: string) => ({
     HF_ENDPOINT: hub.endpoint,
+    NODE_EXTRA_CA_CERTS: authority,
     HF_TOKEN: TOKEN,
     MCTL_MODELS_DIR: join(dir, `models-${node}`),
   })
@@ -57,13 +63,13 @@ afterAll(async () => {
 })
 
 const nodes = async () => (await dev.client.list({ kind: 'Node' })).items as readonly Node[]
-const manifest = (name: string, engine: string, parallelism: object) =>
+const manifest = (name: string, engine: string, parallelism: object, source = `hf://${MODEL}`) =>
   JSON.stringify({
     apiVersion: 'mctl.dev/v1alpha1',
     kind: 'ModelDeployment',
     metadata: { name },
     spec: {
-      model: { source: `hf://${MODEL}` },
+      model: { source },
       parallelism,
       serving: { contextTokens: 512, concurrency: 1 },
       engine: { name: engine },
@@ -140,6 +146,54 @@ test('what a node lacks it gets from the node that has it, and the table says wh
   expect(table).toMatch(new RegExp(`${node}(?!\\(Partial)`))
   expect(table).toMatch(/mini-\d\(Partial\)/)
   expect((await dev.mctl('delete', 'md/chat')).code).toBe(0)
+})
+
+test('one GGUF file at https:// comes, verified; of a server with a certificate of a stranger it is said what to set', async () => {
+  const file = ggufFile(
+    {
+      'general.architecture': 'llama',
+      'llama.block_count': 1,
+      'llama.embedding_length': 64,
+      'llama.feed_forward_length': 64,
+      'llama.attention.head_count': 2,
+      'tokenizer.ggml.tokens': ['a', 'b'],
+    },
+    {
+      'token_embd.weight': [F32, 64, 2],
+      'output_norm.weight': [F32, 64],
+      'blk.0.attn_norm.weight': [F32, 64],
+      'blk.0.attn_q.weight': [F32, 64, 64],
+    },
+  )
+  hub.commit('demo/single', { 'tiny.gguf': file.bytes.subarray(0, file.sizeBytes) })
+  const source = `${hub.endpoint}/demo/single/resolve/main/tiny.gguf`
+  const applied = await dev.mctlWith(
+    manifest('single', 'fake', { strategy: 'Data' }, source),
+    ...['apply', '-f', '-', '--wait', '--timeout', '60s'],
+  )
+  expect(applied.stderr).toBe('')
+  const [shard] = await shards()
+  const folders = readdirSync(join(dir, `models-${shard?.spec.nodeName}`, 'https'))
+  expect(folders.filter((name) => !name.startsWith('.'))).toEqual([expect.stringMatching(/--tiny@[0-9a-f]{12}$/)])
+  expect((await dev.mctl('delete', 'md/single')).code).toBe(0)
+
+  const stranger = await TestHub.start(await ownTls())
+  try {
+    const elsewhere = `${stranger.endpoint}/demo/single/resolve/main/tiny.gguf`
+    await dev.mctlWith(manifest('strange', 'fake', { strategy: 'Data' }, elsewhere), 'apply', '-f', '-')
+    const said = await until(
+      async () => {
+        const { stdout } = await dev.mctl('describe', 'md', 'strange')
+        return stdout.includes('NODE_EXTRA_CA_CERTS') && stdout
+      },
+      20_000,
+      'it is said why the file cannot be read',
+    )
+    expect(said.replaceAll(/\s+/g, ' ')).toContain('signed by an authority that is not trusted here')
+    expect((await dev.mctl('delete', 'md/strange')).code).toBe(0)
+  } finally {
+    await stranger.stop()
+  }
 })
 
 test('the token is nowhere but at the hub', async () => {

@@ -7,7 +7,10 @@ import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { createServer } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import { systemClock } from '../../src/lib/clock.ts'
+import { issue, makeAuthority, makeKey, makeRequest } from '../../src/lib/x509.ts'
 
 /** Bytes of a file, real ones or made when they are asked for: a file of 5 GB costs nothing. */
 export interface HubContent {
@@ -92,6 +95,23 @@ export interface RepositoryOptions {
 
 const SIGNATURE = 'Signature=valid'
 
+export interface HubTls {
+  readonly key: string
+  readonly cert: string
+}
+
+/** A hub's certificate for this machine, of an authority that no machine trusts by itself. */
+export async function ownTls(): Promise<HubTls & { readonly authorityPem: string }> {
+  const nowMs = systemClock.nowMs()
+  const validity = { notBeforeMs: nowMs - 60_000, notAfterMs: nowMs + 24 * 3_600_000 }
+  const authority = await makeAuthority('company', validity)
+  const subject = { commonName: 'hub', organization: 'company' }
+  const key = await makeKey()
+  const requestPem = await makeRequest(key, subject)
+  const cert = await issue(authority, { ...validity, requestPem, subject, ipAddresses: ['127.0.0.1'], usage: 'server' })
+  return { key, cert, authorityPem: authority.certificatePem }
+}
+
 export class TestHub {
   readonly requests: HubRequest[] = []
   /** Tokens that may read gated and private repositories; others are valid but strangers. */
@@ -107,9 +127,16 @@ export class TestHub {
   #moments = 0
   #ports: readonly number[] = []
 
-  private constructor() {
-    this.#hub = createServer((request, response) => void this.#serve(request, response, 'hub'))
-    this.#storage = createServer((request, response) => void this.#serve(request, response, 'storage'))
+  readonly #scheme: 'http' | 'https'
+
+  private constructor(tls: HubTls | undefined) {
+    const serving = (at: 'hub' | 'storage') => (request: IncomingMessage, response: ServerResponse) =>
+      void this.#serve(request, response, at)
+    const open = (at: 'hub' | 'storage'): Server =>
+      tls === undefined ? createServer(serving(at)) : createTlsServer(tls, serving(at))
+    this.#scheme = tls === undefined ? 'http' : 'https'
+    this.#hub = open('hub')
+    this.#storage = open('storage')
     for (const server of [this.#hub, this.#storage])
       server.on('connection', (socket) => {
         this.#sockets.add(socket)
@@ -117,8 +144,9 @@ export class TestHub {
       })
   }
 
-  static async start(): Promise<TestHub> {
-    const hub = new TestHub()
+  /** With `tls` it speaks https. */
+  static async start(tls?: HubTls): Promise<TestHub> {
+    const hub = new TestHub(tls)
     for (const server of [hub.#hub, hub.#storage]) {
       server.listen(0, '127.0.0.1')
       await once(server, 'listening')
@@ -129,11 +157,11 @@ export class TestHub {
 
   /** For HF_ENDPOINT. */
   get endpoint(): string {
-    return `http://127.0.0.1:${this.#ports[0]}`
+    return `${this.#scheme}://127.0.0.1:${this.#ports[0]}`
   }
 
   get storage(): string {
-    return `http://127.0.0.1:${this.#ports[1]}`
+    return `${this.#scheme}://127.0.0.1:${this.#ports[1]}`
   }
 
   async stop(): Promise<void> {

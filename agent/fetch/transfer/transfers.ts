@@ -15,9 +15,10 @@ export interface FileRequest {
 
 export interface Identity {
   readonly ca: string
-  readonly cert: string
-  readonly key: string
-  readonly servername: string
+  readonly cert?: string
+  readonly key?: string
+  /** Whose certificate the server must show. Absent: that of the host in the address. */
+  readonly servername?: string
 }
 
 export interface Head {

@@ -2,6 +2,8 @@
 import { createHash } from 'node:crypto'
 import { mkdtempSync } from 'node:fs'
 import { mkdir, readFile, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -20,6 +22,7 @@ import { silentLogger } from '../../../../src/lib/log.ts'
 import { wantedShard } from '../../../support/agentworld.ts'
 import { SeededRandom } from '../../../support/virtualclock.ts'
 import { COMMIT, FileHub, faults } from '../../../support/filehub.ts'
+import { ownTls } from '../../../support/hub.ts'
 
 /** The waits of a minute in three seconds. */
 const hasty: Clock = {
@@ -253,6 +256,23 @@ describe('whatever the hub does', () => {
       message: expect.stringMatching(/HTTP 403.*HF_TOKEN/),
     })
     expect(hub.asked.filter((a) => a.file === 'config.json')).toHaveLength(1)
+  })
+
+  test('a hub with a certificate of a stranger is told at once, with what to set', async () => {
+    const secure = createServer(await ownTls())
+    let tries = 0
+    secure.on('connection', () => (tries += 1))
+    await new Promise<void>((resolve) => secure.listen(0, '127.0.0.1', resolve))
+    const url = `https://127.0.0.1:${(secure.address() as AddressInfo).port}/`
+    const request: FetchDoors['request'] = (address, options) => ({ ...doors.request(address, options), url })
+    expect(await fetched(shardOf(), newFetcher({ request }))).toMatchObject({
+      kind: 'Failed',
+      reason: 'ModelFetchFailed',
+      message: expect.stringMatching(/^fetch config\.json of .*not trusted here.*set NODE_EXTRA_CA_CERTS/),
+    })
+    // The two small files, side by side.
+    expect(tries).toBeLessThanOrEqual(2)
+    await new Promise((resolve) => secure.close(resolve))
   })
 
   test('a list that would lead out of the folder is refused', async () => {

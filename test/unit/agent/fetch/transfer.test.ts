@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
+import { createServer as createTlsServer } from 'node:https'
 import { createServer } from 'node:net'
 import type { AddressInfo, Server, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -10,7 +11,9 @@ import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { localTransfers } from '../../../../agent/fetch/transfer/local.ts'
 import { threadedTransfers } from '../../../../agent/fetch/transfer/threads.ts'
 import type { Head, PartFile, ReceiveOptions, Transfers } from '../../../../agent/fetch/transfer/transfers.ts'
+import { certificateProblem } from '../../../../src/lib/certificates.ts'
 import { sleep, systemClock } from '../../../../src/lib/clock.ts'
+import { ownTls } from '../../../support/hub.ts'
 
 const CONTENT = Buffer.alloc(300_000, 'content of a file')
 const sha = createHash('sha256').update(CONTENT).digest('hex')
@@ -122,6 +125,31 @@ describe.each([
     await expect(receive(part, { onBytes, signal: control.signal })).rejects.toThrow('enough of it')
     expect(part.bytes).toBe(CONTENT.length)
     await part.close()
+  })
+
+  test('over TLS: from a server that shows a certificate of an authority that is trusted, and from no other', async () => {
+    const tls = await ownTls()
+    const secure = createTlsServer(tls, (_, response) => response.end(CONTENT))
+    await new Promise<void>((resolve) => secure.listen(0, '127.0.0.1', resolve))
+    const request = {
+      url: `https://127.0.0.1:${(secure.address() as AddressInfo).port}/`,
+      headers: {},
+      redirects: 0,
+      connectMsMax: 5_000,
+    }
+    const part = await open(transfers)
+    const untrusted = await receive(part, { request }).then(
+      () => undefined,
+      (error: unknown) => error,
+    )
+    expect(certificateProblem(untrusted)).toMatch(/^its certificate is signed by an authority.*NODE_EXTRA_CA_CERTS/)
+    expect(part.bytes).toBe(0)
+    const trusting = { ...request, identity: { ca: tls.authorityPem } }
+    await receive(part, { request: trusting })
+    expect(await part.sha256()).toBe(sha)
+    await part.close()
+    secure.closeAllConnections()
+    await new Promise((resolve) => secure.close(resolve))
   })
 
   test('a part that cannot be written says with which code', async () => {
