@@ -34,6 +34,8 @@ export interface ControllerDoors {
   readonly gatewayUrl: () => string | undefined
   /** Reads what `hf://` models are; absent: nobody does. */
   readonly hub?: ModelHub
+  /** Of `watchSilence`; absent: silence is read from the nodes' conditions. */
+  readonly silentForMs?: () => ReadonlyMap<string, number>
   /** Told of each pass of a loop. */
   readonly onPass?: ((controller: string, failed: boolean, durationMs: number) => void) | undefined
 }
@@ -145,7 +147,7 @@ async function tellOfBug({ store, log }: ControllerDoors, loop: Loop, key: strin
 
 /** One pass over one object: read it with its world, plan, write; answers the plan's wait. */
 export function reconcileObject<K extends keyof ObjectOf>(
-  { store, sessions, log }: ControllerDoors,
+  { store, sessions, log, silentForMs }: ControllerDoors,
   kind: K,
   key: string,
   plan: (object: ObjectOf[K], world: World, nowMs: number) => Plan,
@@ -154,7 +156,7 @@ export function reconcileObject<K extends keyof ObjectOf>(
   return store.transact((tx) => {
     const object = tx.get(kind, namespace, name)
     if (object === undefined) return undefined
-    const made = plan(object, worldOf(tx, sessions.headroomBytes()), tx.nowMs)
+    const made = plan(object, worldOf(tx, sessions.headroomBytes(), silentForMs?.()), tx.nowMs)
     const before = tx.revision
     perform(tx, made.actions)
     if (tx.revision !== before) log.debug('planned', { kind, name, report: made.report })

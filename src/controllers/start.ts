@@ -8,6 +8,7 @@ import { modelDeploymentLoop } from './modeldeployment.ts'
 import { nodeLoop } from './node.ts'
 import { shardLoop } from './shard.ts'
 import { shardGroupLoop } from './shardgroup.ts'
+import { watchSilence } from './silence.ts'
 
 export type { ControllerDoors } from './controller.ts'
 
@@ -15,7 +16,9 @@ export type { ControllerDoors } from './controller.ts'
  * Runs until `stop`, which resolves when no loop is in the middle of a pass. `idle` resolves when no loop has anything
  * left to do now (waits in the future do not count): for tests and for a clean end.
  */
-export function startControllers(doors: ControllerDoors): Controller {
+export function startControllers(outside: ControllerDoors): Controller {
+  const silence = watchSilence(outside)
+  const doors = { ...outside, silentForMs: () => silence.forMs() }
   const loops = [
     nodeLoop(doors),
     linksLoop(doors),
@@ -35,6 +38,7 @@ export function startControllers(doors: ControllerDoors): Controller {
       } while (doors.store.stats().revision !== revision)
     },
     async stop() {
+      silence.stop()
       await Promise.all(controllers.map((c) => c.stop()))
     },
   }

@@ -4,7 +4,11 @@ import type { Node } from '../api/node.ts'
 import type { World } from '../planner/world.ts'
 import type { Snapshot } from '../store/store.ts'
 
-export function worldOf(snapshot: Snapshot, headroomBytes: ReadonlyMap<string, number>): World {
+export function worldOf(
+  snapshot: Snapshot,
+  headroomBytes: ReadonlyMap<string, number>,
+  silentForMs?: ReadonlyMap<string, number>,
+): World {
   return {
     nodes: snapshot.list('Node').map(withReadiness),
     models: snapshot.list('Model'),
@@ -13,6 +17,7 @@ export function worldOf(snapshot: Snapshot, headroomBytes: ReadonlyMap<string, n
     shards: snapshot.list('Shard'),
     revisions: snapshot.list('Revision'),
     headroomBytes,
+    ...(silentForMs === undefined ? {} : { silentForMs }),
   }
 }
 

@@ -11,6 +11,7 @@ import type { Node, NodeStatus } from '../api/node.ts'
 import { formatBytes, parseBytes, quantityOf } from '../lib/quantity.ts'
 import type { Plan, StoreAction } from './actions.ts'
 import { event, setStatus, soonest } from './actions.ts'
+import type { World } from './world.ts'
 
 export const NOT_READY_AFTER_MS = 20_000
 /** After a start of the control plane every agent must first find its way back. */
@@ -47,6 +48,16 @@ export function notReadySinceMs(node: Node): number | undefined {
   const ready = findCondition(node.status?.conditions, 'Ready')
   if (ready?.status === 'True') return undefined
   return ready === undefined ? -Infinity : Date.parse(ready.lastTransitionTime)
+}
+
+/** undefined while the node is Ready. Seen by this process's monotone clock, where it has seen it. */
+export function silentForMs(
+  { silentForMs }: Pick<World, 'silentForMs'>,
+  node: Node,
+  nowMs: number,
+): number | undefined {
+  const sinceMs = notReadySinceMs(node)
+  return sinceMs === undefined ? undefined : (silentForMs?.get(node.metadata.name) ?? nowMs - sinceMs)
 }
 
 /** Nodes that fall silent within so long of one another share a cause. */

@@ -19,7 +19,7 @@ import {
 } from './binding.ts'
 import type { DeploymentScene } from './deployment.ts'
 import { planDrain } from './drain.ts'
-import { notReadySinceMs, partitionText } from './nodelife.ts'
+import { partitionText, silentForMs } from './nodelife.ts'
 import type { CurrentRevision } from './revisions.ts'
 import { planUpdate } from './update.ts'
 
@@ -73,10 +73,10 @@ function nodeLosses({ world, deployment, nowMs }: DeploymentScene, bound: readon
   let held: Losses['held']
   for (const group of bound) {
     const members = group.spec.members.map((m) => nodes.get(m.node))
-    const sinceMs = members.flatMap((n) => (n === undefined ? [] : (notReadySinceMs(n) ?? [])))
+    const silentMs = members.flatMap((n) => (n === undefined ? [] : (silentForMs(world, n, nowMs) ?? [])))
     if (members.includes(undefined)) due.push(group)
-    else if (sinceMs.length > 0) {
-      const waitMs = Math.min(...sinceMs) + nodeLossSeconds * 1000 - nowMs
+    else if (silentMs.length > 0) {
+      const waitMs = nodeLossSeconds * 1000 - Math.max(...silentMs)
       if (action === 'Wait')
         held = { reason: 'NodeNotReady', message: 'recovery.action is Wait: waiting for the node to come back' }
       else if (waitMs > 0) waits.push(waitMs)

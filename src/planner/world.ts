@@ -15,4 +15,6 @@ export interface World {
   readonly revisions: readonly Revision[]
   /** node → live headroom in bytes, from heartbeats; a node that is not in it reports none. */
   readonly headroomBytes: ReadonlyMap<string, number>
+  /** node → ms that it has been silent, as this process has seen it; one that is not in it: as its condition says. */
+  readonly silentForMs?: ReadonlyMap<string, number>
 }

@@ -1,7 +1,7 @@
 /**
  * What an update or a drain may do to groups that serve, told from the commits alone and not by the planner's own words:
- * no more of them stop than maxUnavailable allows, none while the deployment is paused, and Recreate never starts a
- * revision beside another one. Where two transactions share a commit, what held before or after it will do.
+ * no more of them stop than maxUnavailable allows, none while the deployment is paused, Recreate never starts a revision
+ * beside another one, and nothing is bound anew to a node that is silent or cordoned. Where two transactions share a commit, what held before or after it will do.
  */
 import { isTrue } from '../../src/api/conditions.ts'
 import type { ModelDeployment } from '../../src/api/modeldeployment.ts'
@@ -14,6 +14,8 @@ interface Seen {
   readonly groups: ReadonlyMap<string, ShardGroup>
   readonly shards: ReadonlyMap<string, Shard>
   readonly readyNodes: ReadonlySet<string>
+  /** Ready, and neither cordoned nor drained: where something new may be bound. */
+  readonly openNodes: ReadonlySet<string>
   readonly forced: ReadonlySet<string>
 }
 
@@ -28,6 +30,7 @@ function see(snapshot: Snapshot): Seen {
     groups: byUid(snapshot.list('ShardGroup')),
     shards: byUid(snapshot.list('Shard')),
     readyNodes: names(nodes.filter(({ status }) => isTrue(status?.conditions, 'Ready'))),
+    openNodes: names(nodes.filter((n) => isTrue(n.status?.conditions, 'Ready') && !n.spec.unschedulable)),
     forced: names(nodes.filter(({ spec }) => spec.drain?.force === true)),
   }
 }
@@ -52,6 +55,7 @@ export class Rollouts {
     return [
       ...stopped.flatMap((group) => stopFindings(before, after, group, stopped.length)),
       ...[...after.shards.values()].flatMap((shard) => recreateFindings(before, after, shard)),
+      ...[...after.groups.values()].flatMap((group) => bindingFindings(before, after, group)),
     ]
   }
 }
@@ -115,4 +119,13 @@ function recreateFindings(before: Seen, after: Seen, shard: Shard): readonly str
       }),
   )
   return beside === undefined ? [] : [`RecreateMixes: ${shard.metadata.name} starts beside ${beside.metadata.name}`]
+}
+
+/** Whatever a group is bound to anew can be reached, and is open to it. A group comes back to where it was in any case. */
+function bindingFindings(before: Seen, after: Seen, { metadata, spec }: ShardGroup): readonly string[] {
+  const was = before.groups.get(metadata.uid)?.spec
+  const known = new Set([...(was?.members ?? []), ...(was?.next?.members ?? [])].map(({ node }) => node))
+  const added = [...spec.members, ...(spec.next?.members ?? [])].map(({ node }) => node).filter((n) => !known.has(n))
+  const closed = added.find((node) => !before.openNodes.has(node) && !after.openNodes.has(node))
+  return closed === undefined ? [] : [`BoundAway: ${metadata.name} to ${closed}, which is not open`]
 }

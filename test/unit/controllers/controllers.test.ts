@@ -137,6 +137,26 @@ describe('failing and healing', () => {
     expect(ready('Node', node)?.status).toBe('True')
   })
 
+  test.each([3_600_000, -3_600_000])(
+    'a wall clock that jumps by %d ms neither hurries nor holds that',
+    async (byMs) => {
+      await plane.deploy('chat')
+      await plane.obey()
+      await plane.clock.advance(60_000)
+      const node = plane.get('ShardGroup', 'chat-0')?.spec.members[0]?.node ?? ''
+      plane.sessions.silence(node)
+      await plane.clock.advance(21_000)
+      plane.clock.jumpWall(byMs)
+      // Any change makes the loop look again.
+      await plane.change('chat', { priority: 1 })
+      await plane.clock.advance(100_000)
+      expect(plane.get('ShardGroup', 'chat-0')?.spec.epoch).toBe(1)
+      await plane.clock.advance(21_000)
+      await plane.obey()
+      expect(plane.get('ShardGroup', 'chat-0')?.spec.epoch).toBe(2)
+    },
+  )
+
   test('a node that comes back in time finds everything as it was', async () => {
     await plane.deploy('chat')
     await plane.obey()

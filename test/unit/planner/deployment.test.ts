@@ -239,6 +239,14 @@ describe('losing nodes', () => {
     expect(reasonsOf(p)).toContain('Replanned')
   })
 
+  test('what this process has seen of the silence counts, not the time of day in the condition', () => {
+    const seen = (ms: number, conditionMs: number) =>
+      plan(aDeployment(), { nodes: nodes(conditionMs), groups, silentForMs: new Map([['mini-1', ms]]) })
+    expect(actionsOf(seen(119_000, 86_400_000), 'setSpec')).toEqual([])
+    expect(seen(119_000, 86_400_000).waitMs).toBe(1_000)
+    expect(specIn(seen(120_000, -3_600_000)).next?.epoch).toBe(2)
+  })
+
   test('recovery Wait, and more than half of the nodes silent, move nothing', () => {
     const waiting = aDeployment({ recovery: { nodeLossSeconds: 120, action: 'Wait' } })
     expect(actionsOf(plan(waiting, { nodes: nodes(500_000), groups }), 'setSpec')).toEqual([])
