@@ -16,7 +16,7 @@ const values = {
 } as const
 
 export const engineArgs: Readonly<Record<Engine, Readonly<Record<string, ValueForm>>>> = {
-  mlx: { '--prefill-step-size': 'size' },
+  mlx: { '--prefill-step-size': 'size', '--beat-seconds': 'size' },
   llamacpp: {
     '--threads': 'size',
     '--batch-size': 'size',

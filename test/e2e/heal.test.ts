@@ -1,4 +1,4 @@
-/** SIGKILL of any rank, while idle and in the middle of a stream: no hang, the next epoch, nothing of the old one left. */
+/** SIGKILL of any rank, while idle and in the middle of a stream, and SIGSTOP: no hang, the next epoch, nothing of the old one left. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Model } from '../../src/api/model.ts'
 import type { Node } from '../../src/api/node.ts'
@@ -17,7 +17,7 @@ beforeAll(async () => {
   })
   for (const [name, parallelism] of [['pp', { strategy: 'Pipeline', degree: 2, split: [3, 2] }]] as const) {
     const applied = await dev.mctlWith(
-      tinyDeployment(name, parallelism),
+      tinyDeployment(name, parallelism, { engine: { name: 'mlx', args: ['--beat-seconds=10'] } }),
       'apply',
       '-f',
       '-',
@@ -116,3 +116,14 @@ test.each([0, 1])(
   },
   120_000,
 )
+
+test('rank 1 is stopped: its silence is the first cause, not rank 0 that waits for it, and the next epoch serves', async () => {
+  const { epoch } = (await groupOf(dev.client, 'pp-0')).spec
+  const old = await pidsOf('pp-0')
+  process.kill(old[1] ?? -1, 'SIGSTOP')
+  await until(() => readyIn(dev.client, 'pp-0', epoch + 1), 90_000, `pp-0 is ready in epoch ${epoch + 1}`)
+  expect(old.filter(pidAlive)).toEqual([])
+  const { firstCause } = (await groupOf(dev.client, 'pp-0')).status ?? {}
+  expect(firstCause).toMatchObject({ rank: 1, epoch, reason: 'EngineFrozen' })
+  await until(async () => (await complete(dev.gateway, 'pp')).status === 200, 10_000, 'it answers')
+}, 120_000)

@@ -25,6 +25,11 @@ const other = { serving: { contextTokens: 256, concurrency: 1 } }
 
 const groups = (): readonly ShardGroup[] => cluster.store.snapshot().list('ShardGroup')
 const revisions = (): readonly Revision[] => cluster.store.snapshot().list('Revision')
+const reasons = () =>
+  cluster.store
+    .snapshot()
+    .list('Event')
+    .map((event) => event.reason)
 const epochs = () => groups().map((g) => g.spec.epoch)
 const condition = (type: string) => findCondition(deploymentIn(cluster.store, 'chat')?.status?.conditions, type)
 
@@ -90,6 +95,15 @@ describe('a rolling update', () => {
     expect(groups()[0]?.spec.members[0]?.node).not.toBe(before)
   })
 
+  test('without room for a surge each new group takes the bytes of its old one, as far as one may be away', async () => {
+    await begin('16Gi', { placement: { spread: 'Require' } })
+    const rolling = { placement: { spread: 'Require' }, update: { maxUnavailable: 1, maxSurge: 1 } }
+    await apply({ replicas: 3, ...other, ...rolling })
+    await rolledOut()
+    expect(service.least()).toBe(2)
+    expect(epochs()).toEqual([2, 2, 2])
+  })
+
   test('without room for a surge and nothing that may be away, the old ones serve on, and it says what is missing', async () => {
     await begin('16Gi', { placement: { spread: 'Require' } })
     const wide = { placement: { spread: 'Require' }, update: { maxUnavailable: 0, maxSurge: 1 } }
@@ -113,6 +127,34 @@ describe('a rolling update', () => {
     expect(mixed).toBe(0)
     expect(service.least()).toBe(0)
     expect(epochs()).toEqual([2, 2, 2])
+  })
+
+  test('Recreate gives up the places of all old groups where no new one fits beside them', async () => {
+    await begin('16Gi', { replicas: 0 })
+    for (const [name, gib] of Object.entries({ old: 7, wide: 7.5 }))
+      await cluster.apply('Model', name, { shape: { ...tinyShape, weightBytes: gib * 2 ** 30 } })
+    const update = { strategy: 'Recreate' }
+    const placement = { nodes: ['mini-1', 'mini-2'] }
+    await apply({ replicas: 2, model: { name: 'old' }, placement, update })
+    await rolledOut()
+    service.from()
+    // Two of its ranks fill a node: beside an old group there is no room for even one.
+    const wide = { model: { name: 'wide' }, parallelism: { strategy: 'Pipeline', degree: 2 } }
+    await apply({ replicas: 2, ...wide, placement, update })
+    await cluster.clock.advanceUntil(() => service.least() === 0, 120_000, 'the old ones stop')
+    expect(reasons()).toContain('Recreating')
+    await rolledOut()
+    expect(groups().map((g) => g.spec.members.length)).toEqual([2, 2])
+  })
+
+  test('Recreate stops nothing for what would not fit even then', async () => {
+    await begin()
+    await cluster.apply('Model', 'huge', { shape: { ...tinyShape, weightBytes: 200 * 2 ** 30 } })
+    await apply({ replicas: 3, model: { name: 'huge' }, update: { strategy: 'Recreate' } })
+    await cluster.clock.advance(120_000)
+    expect(service.least()).toBe(3)
+    expect(epochs()).toEqual([1, 1, 1])
+    expect(condition('Scheduled')).toMatchObject({ status: 'False', reason: 'Unschedulable' })
   })
 })
 

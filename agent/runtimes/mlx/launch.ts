@@ -31,6 +31,8 @@ export interface MlxInstallation {
 const PREFILL_STEP_SIZE = { metal: 512, cpu: 64 }
 /** A rank that finds no peer gives up by itself only after 31 s, one that waits for a peer never does. */
 const RENDEZVOUS_DEADLINE_SECONDS = 40
+/** The shim beats once a second from a thread of its own; nothing holds the interpreter for so long once it is Ready. */
+const BEAT_SECONDS = 30
 
 export const engineFile = (userDataDir: string): string => join(userDataDir, 'engines', 'mlx.json')
 
@@ -68,7 +70,7 @@ export function launchMlx(installation: MlxInstallation, input: LaunchInput): La
   if (gang && spec.transport !== 'Ring') throw invalid(shard, `the engine mlx cannot run over ${spec.transport} here`)
   const configPath = join(dir, 'engine.json')
   const hostfile = join(dir, 'hostfile.json')
-  const prefillStepSize = parseMlxArgs(spec.engine.args).prefillStepSize ?? installation.prefillStepSize
+  const { prefillStepSize = installation.prefillStepSize, beatSeconds = BEAT_SECONDS } = parseMlxArgs(spec.engine.args)
   const files = [
     { path: configPath, content: JSON.stringify({ ...shimConfig(input, modelDir), prefillStepSize }) },
     ...(gang ? [{ path: hostfile, content: JSON.stringify(input.hosts) }] : []),
@@ -85,8 +87,7 @@ export function launchMlx(installation: MlxInstallation, input: LaunchInput): La
       cwd: dir,
     },
     files,
-    // The shim beats once a second from a thread of its own; nothing holds the interpreter for so long once it is Ready.
-    liveness: { beatSeconds: 30 },
+    liveness: { beatSeconds },
   }
 }
 
@@ -114,20 +115,27 @@ function shimConfig({ shard, enginePort }: LaunchInput, modelDir: string) {
   }
 }
 
+const numbers = { '--prefill-step-size': 'prefillStepSize', '--beat-seconds': 'beatSeconds' } as const
 /** What `spec.engine.args` may hold for this engine, for messages. */
-export const mlxArgNames: readonly string[] = ['--prefill-step-size=N']
+export const mlxArgNames: readonly string[] = Object.keys(numbers).map((name) => `${name}=N`)
 
-/** Invalid names the first that is not in the list. */
-export function parseMlxArgs(args: readonly string[]): { readonly prefillStepSize?: number } {
-  let parsed: { prefillStepSize?: number } = {}
+interface MlxArgs {
+  readonly prefillStepSize?: number
+  /** How long a Ready engine may give no sign of life. */
+  readonly beatSeconds?: number
+}
+
+/** Invalid names the first argument that is not in the list. */
+export function parseMlxArgs(args: readonly string[]): MlxArgs {
+  const parsed: Record<string, number> = {}
   args.forEach((arg, i) => {
-    const match = /^--prefill-step-size=([1-9]\d{0,4})$/.exec(arg)
-    if (match === null)
+    const [name = '', value = ''] = arg.split('=', 2)
+    if (!(name in numbers) || !/^[1-9]\d{0,4}$/.test(value))
       throw new OpError(
         'Invalid',
         `spec.engine.args[${i}]: Unsupported value: "${arg}": supported values: ${mlxArgNames.join(', ')}`,
       )
-    parsed = { prefillStepSize: Number(match[1]) }
+    parsed[numbers[name as keyof typeof numbers]] = Number(value)
   })
   return parsed
 }

@@ -160,7 +160,7 @@ describe('what is wrong is said in the words of Kubernetes', () => {
     ],
     [
       { engine: { name: 'mlx', args: ['--trust-remote-code'] } },
-      'spec.engine.args[0]: Unsupported value: "--trust-remote-code": supported values: "--prefill-step-size=N"',
+      'spec.engine.args[0]: Unsupported value: "--trust-remote-code": supported values: "--prefill-step-size=N", "--beat-seconds=N"',
     ],
     [
       { engine: { name: 'fake', args: ['--hang=1'] } },
