@@ -5,6 +5,7 @@
  */
 import type { Peer } from '../src/api/peers.ts'
 import type { Clock, Random } from '../src/lib/clock.ts'
+
 import { AwakeTime } from '../src/lib/awake.ts'
 import { every } from '../src/lib/clock.ts'
 import type { Logger } from '../src/lib/log.ts'
@@ -24,6 +25,7 @@ import { isAlive, planNode } from './plan.ts'
 import type { PressureTurn } from './pressureturn.ts'
 import { aloneHere } from './pressureturn.ts'
 import type { AgentRecord } from './record.ts'
+import type { SessionDoors } from './session.ts'
 import { ShardReporter } from './shardreporter.ts'
 import { shardStatus } from './shardstatus.ts'
 import { WaitLog } from './waitlog.ts'
@@ -38,6 +40,8 @@ export interface AgentDoors {
   readonly observe: Observe
   /** `known`: only what was missing in it is asked for again. */
   readonly probeEngines: (known?: EngineReport) => Promise<EngineReport>
+  /** Hears whose certificates count. */
+  readonly onMembers?: SessionDoors['onMembers']
   readonly record: AgentRecord
   /** Among the agents of one machine; absent: this is the only one. */
   readonly pressureTurn?: PressureTurn

@@ -11,7 +11,7 @@ import type { Logger } from '../src/lib/log.ts'
 import type { Client } from '../src/rpc/messages.ts'
 import type { Hosts } from './hosts.ts'
 import type { AgentRecord, Recorded } from './record.ts'
-import type { Heartbeat, Hello, Welcome } from './session.ts'
+import type { Heartbeat, Hello, SessionDoors, Welcome } from './session.ts'
 import { Session, isRefusal } from './session.ts'
 import type { WantedShards } from './wanted.ts'
 
@@ -35,6 +35,7 @@ export interface ContactDoors {
   readonly onWelcome: () => void
   readonly onWanted: () => void
   readonly heartbeat: () => Promise<Omit<Heartbeat, 'type'>>
+  readonly onMembers?: SessionDoors['onMembers']
 }
 
 /** A session that was welcomed; `control` ends it. */
@@ -128,7 +129,7 @@ export class ServerContact {
   }
 
   #newSession(control: AbortController, onWelcome: () => void): Session {
-    const { nodeName, client, clock, hosts, wanted, onWanted, heartbeat } = this.#doors
+    const { nodeName, client, clock, hosts, wanted, onWanted, heartbeat, onMembers } = this.#doors
     const session: Session = new Session({
       nodeName,
       client,
@@ -144,6 +145,7 @@ export class ServerContact {
       onServerTime: (serverMs) => (this.#serverTime = { serverMs, atMs: clock.monotonicMs() }),
       onWanted,
       heartbeat,
+      ...(onMembers === undefined ? {} : { onMembers }),
     })
     return session
   }

@@ -21,6 +21,7 @@ import { addressTowards, credentialsFile, joinCluster, keepFresh, readCredential
 import type { HubOptions } from './fetch/hub.ts'
 import type { FetchDoors } from './fetch/doors.ts'
 import { openDoor } from './fetch/door.ts'
+import { Members } from './fetch/members.ts'
 import { checkEndpoint, hubRequests, peerDoors } from './fetch/hub.ts'
 import { FILES_AT_ONCE, ModelFetcher } from './fetch/fetcher.ts'
 import { threadedTransfers } from './fetch/transfer/threads.ts'
@@ -118,7 +119,9 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
       options.hub === undefined
         ? undefined
         : fetcherOf(options, { hub: options.hub, shelf, bootId, peersOf, credentialsFile })
-    const door = fetcher && (await openDoor({ ...options, address, credentialsFile, bootId, claims: fetcher.claims }))
+    const members = new Members()
+    const door =
+      fetcher && (await openDoor({ ...options, address, credentialsFile, bootId, claims: fetcher.claims, members }))
     const firewall = new Firewall({ platform: process.platform, dataDir, log })
     const hosts = openHosts(credentialsFile === undefined ? hostDoors : { ...hostDoors, firewall })
     const agent = new Agent(
@@ -127,6 +130,7 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
         hosts,
         models: shelf,
         ...(fetcher === undefined ? {} : { fetcher }),
+        onMembers: (list) => members.set(list),
         observe: machine.observe,
         probeEngines: machine.probe,
         record: fileRecord(dataDir),

@@ -2,7 +2,7 @@
  * One connection to the server, from Hello to its end: heartbeats up, log requests down, the list of own shards beside
  * it. The agent opens the next one; losing one is no reason to touch a shard.
  */
-import type { Peer } from '../src/api/peers.ts'
+import type { Member, Peer } from '../src/api/peers.ts'
 import type { Clock } from '../src/lib/clock.ts'
 import { every } from '../src/lib/clock.ts'
 import { OpError, isOpError } from '../src/lib/errors.ts'
@@ -30,6 +30,8 @@ export interface SessionDoors {
   readonly onServerTime: (serverTimeMs: number) => void
   /** The list of own shards may have changed. */
   readonly onWanted: () => void
+  /** The server says whose certificates count. */
+  readonly onMembers?: (members: readonly Member[]) => void
   /** Takes a fresh reading of the machine. */
   readonly heartbeat: () => Promise<Omit<Heartbeat, 'type'>>
 }
@@ -141,6 +143,9 @@ export class Session {
           break
         case 'Peers':
           this.#asked.get(message.requestId)?.(message.peers)
+          break
+        case 'Members':
+          this.#doors.onMembers?.(message.members)
           break
       }
       if (this.#over.signal.aborted) return

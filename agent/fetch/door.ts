@@ -9,12 +9,16 @@ import { open } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import type { Duplex } from 'node:stream'
+import { TLSSocket } from 'node:tls'
 import { NODES } from '../../src/api/trust.ts'
 import { messageOf } from '../../src/lib/errors.ts'
 import type { Logger } from '../../src/lib/log.ts'
+import { pemOf, readCertificate } from '../../src/lib/x509.ts'
 import { doorServer } from '../doorserver.ts'
 import type { Claims } from './claims.ts'
 import { fetchedFolders, fileState, readRecord } from './folder.ts'
+import type { Members } from './members.ts'
 import { isFolderName, isSha256 } from './needed.ts'
 import type { DoorList } from './peers.ts'
 
@@ -26,6 +30,8 @@ export interface DoorOptions {
   readonly modelsDir: string
   readonly bootId: string
   readonly claims: Claims
+  /** Whose certificates count. Absent: all of the cluster's nodes. */
+  readonly members?: Members
   readonly log: Logger
 }
 
@@ -59,6 +65,8 @@ function closed(server: Server): Promise<void> {
 
 async function serve(options: DoorOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
   // A web page on this machine is no peer: browsers say where a request comes from.
+  const objection = objectionTo(options, request.socket)
+  if (objection !== undefined) return void response.writeHead(403, { 'content-type': 'text/plain' }).end(objection)
   const stranger = request.headers.origin !== undefined || request.headers['sec-fetch-site'] !== undefined
   if (request.method !== 'GET' || stranger) return void response.writeHead(403).end()
   const [, model] = /^\/v1\/models\/(.+)$/.exec(request.url ?? '') ?? []
@@ -66,6 +74,16 @@ async function serve(options: DoorOptions, request: IncomingMessage, response: S
   if (model !== undefined && isFolderName(model)) return listModel(options, model, response)
   if (sha256 !== undefined && isSha256(sha256)) return sendFile(options, sha256, request, response)
   response.writeHead(404).end()
+}
+
+/** Asked for each request: a connection may be older than a revocation. Told once for each certificate. */
+function objectionTo({ members, log }: DoorOptions, socket: Duplex): string | undefined {
+  if (members === undefined || !(socket instanceof TLSSocket)) return undefined
+  const certificate = readCertificate(pemOf(socket.getPeerCertificate().raw))
+  const objection = members.objection(certificate)
+  if (objection !== undefined && members.isNews(certificate))
+    log.warn('refused at the models door', { visitor: certificate.commonName, reason: objection })
+  return objection
 }
 
 async function listModel({ modelsDir, bootId, claims }: DoorOptions, name: string, response: ServerResponse) {

@@ -1,4 +1,4 @@
-/** Nodes that can hand files of a model to another node, as the server tells an agent that asks. */
+/** What the server tells agents of each other: nodes that can hand on files of a model, and whose certificates count. */
 
 export interface Peer {
   readonly node: string
@@ -7,4 +7,12 @@ export interface Peer {
   readonly port: number
   /** Of the link to it, when that was measured. */
   readonly bytesPerSecond?: number
+}
+
+/** A node of the cluster: only certificates that were issued for its Node, and not before a reset, are its own. */
+export interface Member {
+  readonly node: string
+  /** Of the Node. */
+  readonly uid: string
+  readonly validFromMs?: number
 }

@@ -7,7 +7,7 @@ import type { Manifest, MctlObject } from '../api/meta.ts'
 import type { KindName } from '../api/kinds.ts'
 import type { ModelShape } from '../api/model.ts'
 import type { LiveGroup, LiveNode, LiveQueue, LiveReading, Traffic } from '../api/live.ts'
-import type { Peer } from '../api/peers.ts'
+import type { Member, Peer } from '../api/peers.ts'
 import type { Role } from '../api/trust.ts'
 import type { ObservedSpeed } from '../api/speed.ts'
 import type { OpCode } from '../lib/errors.ts'
@@ -243,6 +243,8 @@ export type ServerMessage =
     } & LogTimes)
   | { readonly type: 'LogsStop'; readonly requestId: string }
   | { readonly type: 'Peers'; readonly requestId: string; readonly peers: readonly Peer[] }
+  /** Every node that is one now. */
+  | { readonly type: 'Members'; readonly members: readonly Member[] }
 
 /** Who calls, as `identityOf(call)` of the transport found out: never taken from a message. */
 export interface Identity {

@@ -2,7 +2,7 @@
 import type { OpCode } from '../lib/errors.ts'
 import { opCodes } from '../lib/errors.ts'
 import type { ModelShape } from '../api/model.ts'
-import type { Peer } from '../api/peers.ts'
+import type { Member, Peer } from '../api/peers.ts'
 import type { ReadingWire } from './livecodec.ts'
 import { encodeReading, readingOf } from './livecodec.ts'
 import type { AgentMessage, ServerMessage } from './messages.ts'
@@ -27,6 +27,7 @@ interface ServerWire {
   logsStart?: Partial<Body<ServerMessage, 'LogsStart'>>
   logsStop?: Partial<Body<ServerMessage, 'LogsStop'>>
   peers?: { requestId?: string; peers?: readonly Partial<Peer>[] }
+  members?: { members?: readonly Partial<Member>[] }
 }
 
 export const agentMessageCodec: Codec<AgentMessage | undefined> = {
@@ -108,10 +109,12 @@ function encodeServer(message: ServerMessage): ServerWire {
       const { requestId, peers } = message
       return { peers: { requestId, peers } }
     }
+    case 'Members':
+      return { members: { members: message.members } }
   }
 }
 
-function decodeServer({ welcome, tick, logsStart, logsStop, peers }: ServerWire): ServerMessage | undefined {
+function decodeServer({ welcome, tick, logsStart, logsStop, peers, members }: ServerWire): ServerMessage | undefined {
   if (welcome !== undefined) {
     const { nodeUid = '', clusterUid = '', incarnation = '', serverTimeMs = 0, heartbeatMs = 0 } = welcome
     return { type: 'Welcome', nodeUid, clusterUid, incarnation, serverTimeMs, heartbeatMs }
@@ -131,8 +134,15 @@ function decodeServer({ welcome, tick, logsStart, logsStop, peers }: ServerWire)
   }
   if (peers !== undefined)
     return { type: 'Peers', requestId: peers.requestId ?? '', peers: (peers.peers ?? []).map(decodePeer) }
+  if (members !== undefined) return { type: 'Members', members: (members.members ?? []).map(decodeMember) }
   return logsStop === undefined ? undefined : { type: 'LogsStop', requestId: logsStop.requestId ?? '' }
 }
+
+const decodeMember = ({ node = '', uid = '', validFromMs }: Partial<Member>): Member => ({
+  node,
+  uid,
+  ...defined({ validFromMs }),
+})
 
 const decodePeer = ({ node = '', address = '', port = 0, bytesPerSecond }: Partial<Peer>): Peer => ({
   node,

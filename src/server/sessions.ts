@@ -17,6 +17,7 @@ import { createObject } from '../store/objects.ts'
 import type { Store } from '../store/store.ts'
 import { audited } from './audit.ts'
 import { LogRelay } from './logrelay.ts'
+import { changesMembers, membersOf } from './members.ts'
 import { modelPeers } from './modelpeers.ts'
 import type { ReportedShape } from './modelshape.ts'
 import { recordShape } from './modelshape.ts'
@@ -75,6 +76,7 @@ class NodeSessionTable implements Sessions {
     this.#unsubscribe = doors.store.onCommit((changes) => {
       for (const { type, object } of changes)
         if (type === 'DELETED' && object.kind === 'Node') this.#onNodeDeleted(object as Node)
+      if (changes.some(changesMembers)) for (const session of this.#sessions.values()) this.#tellMembers(session)
     })
   }
 
@@ -149,6 +151,7 @@ class NodeSessionTable implements Sessions {
         heartbeatMs: HEARTBEAT_MS,
       })
       log.info('agent connected', { node: session.node, version: hello.agentVersion, bootId: hello.bootId })
+      this.#tellMembers(session)
       this.#tell(session.node)
       void this.#read(session, messages)
       void every(clock, HEARTBEAT_MS, session.signal, () => session.send({ type: 'Tick', serverTimeMs: clock.nowMs() }))
@@ -323,6 +326,12 @@ class NodeSessionTable implements Sessions {
     const session = this.#sessions.get(metadata.name)
     if (session?.nodeUid !== metadata.uid) return
     session.end(new OpError('Unavailable', `node "${metadata.name}" was deleted; its agent joins anew`))
+  }
+
+  #tellMembers(session: Session): void {
+    // After its Welcome, which comes first.
+    if (session.nodeUid !== '' && !session.signal.aborted)
+      session.send({ type: 'Members', members: membersOf(this.#doors.store.snapshot()) })
   }
 
   #tell(node: string): void {

@@ -205,6 +205,10 @@ describe('the codec, through protobuf bytes', () => {
       ),
       record({ type: fc.constant('LogsStop'), requestId: text }),
       record({
+        type: fc.constant('Members'),
+        members: fc.array(record({ node: text, uid: text }, { validFromMs: fc.nat() })),
+      }),
+      record({
         type: fc.constant('Peers'),
         requestId: text,
         peers: fc.array(record({ node: text, address: text, port: fc.nat(65_535) }, { bytesPerSecond: fc.nat() })),

@@ -3,7 +3,8 @@ import type { Model, ModelShape } from '../../../src/api/model.ts'
 import { systemModelName } from '../../../src/api/modelname.ts'
 import { settle } from '../../support/virtualclock.ts'
 import { tinyShape } from '../../support/cluster.ts'
-import { aServer, hello, session } from './fixture.ts'
+import { RESET_ANNOTATION } from '../../../src/api/trust.ts'
+import { aNode, aServer, hello, session } from './fixture.ts'
 import type { Fixture } from './fixture.ts'
 
 const nodeOf = ({ store }: Fixture, name: string) => store.snapshot().get('Node', '', name)
@@ -25,6 +26,7 @@ describe('a node session', () => {
         serverTimeMs: clock.nowMs(),
         heartbeatMs: 5_000,
       },
+      { type: 'Members', members: [{ node: 'mini-1', uid: node?.metadata.uid }] },
     ])
     first.leave()
     await first.ended
@@ -38,10 +40,36 @@ describe('a node session', () => {
     const { down } = session(agent('mini-1'), hello('mini-1'))
     await clock.advance(10_000)
     const start = clock.nowMs() - 10_000
-    expect(down.slice(1)).toEqual([
+    expect(down.slice(2)).toEqual([
       { type: 'Tick', serverTimeMs: start + 5_000 },
       { type: 'Tick', serverTimeMs: start + 10_000 },
     ])
+  })
+
+  test('hears whose certificates count: at its beginning, and when a Node comes, is reset or goes', async () => {
+    const { agent, person } = await aServer()
+    const { down } = session(agent('mini-1'), hello('mini-1'))
+    await settle()
+    const members = () =>
+      down.flatMap((message) => (message.type === 'Members' ? [message.members.map(({ node }) => node).join()] : []))
+    const create = await person().create({ object: aNode('mini-2') })
+    await settle()
+    expect(members()).toEqual(['mini-1', 'mini-1,mini-2'])
+    const key = { kind: 'Node', namespace: '', name: 'mini-2' } as const
+    const annotate = (annotations: Record<string, string>) =>
+      person().patch({ ref: key, type: 'merge', patch: { metadata: { annotations } } })
+    await annotate({ note: 'nothing to do with it' })
+    await settle()
+    expect(members()).toHaveLength(2)
+    await annotate({ [RESET_ANNOTATION]: '2026-01-01T00:00:00Z' })
+    await settle()
+    expect(down.at(-1)).toMatchObject({
+      type: 'Members',
+      members: [{ node: 'mini-1' }, { uid: create.object.metadata.uid, validFromMs: Date.parse('2026-01-01') }],
+    })
+    await person().delete({ ref: key })
+    await settle()
+    expect(members().at(-1)).toBe('mini-1')
   })
 
   test('heartbeats stay in memory: last seen, headroom, and no revision', async () => {
