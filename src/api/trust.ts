@@ -59,6 +59,8 @@ export const NODES = 'mctl:nodes'
 export const PEOPLE = 'mctl:people'
 export const GATEWAYS = 'mctl:gateways'
 export const SERVERS = 'mctl:servers'
+/** What the gateway shows to programs; with it nobody calls anything. */
+export const GATEWAY_DOORS = 'mctl:gateway-doors'
 
 /** What the gateway expects of the door of a node's shardhost. */
 export const nodeDnsName = (node: string): string => `${node}.node.mctl`

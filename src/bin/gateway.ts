@@ -10,6 +10,7 @@ import { connect } from '../rpc/grpcclient.ts'
 import { writeGatewayRecord } from './gatewayrecord.ts'
 import { makeLogger } from './logger.ts'
 import { NEEDS_IDENTITIES, requireLoopback } from './loopback.ts'
+import { PLAIN_OVER_NETWORK, followTls, givenTls, readTls } from './gatewaytls.ts'
 import { followRoutes } from './routefeed.ts'
 import type { Signals } from './signals.ts'
 
@@ -19,6 +20,9 @@ const TELL_TIMEOUT_MS = 2_000
 export async function runGateway(flags: GatewayFlags, signals: Signals): Promise<number> {
   const credentials = flags.credentials === undefined ? undefined : readGatewayCredentials(flags.credentials)
   if (credentials === undefined) requireLoopback(flags.listen, 'the gateway address', NEEDS_IDENTITIES)
+  const files = givenTls(flags)
+  if (files === undefined && flags.insecureHttp !== true)
+    requireLoopback(flags.listen, 'the gateway address', PLAIN_OVER_NETWORK)
   const log = makeLogger('gateway', process.env['MCTL_LOG'])
   const client = connect(flags.server, credentials === undefined ? { user: GATEWAY_USER } : callerOf(credentials))
   let clusterUid = ''
@@ -29,6 +33,7 @@ export async function runGateway(flags: GatewayFlags, signals: Signals): Promise
     log,
     clusterUid: () => clusterUid,
     ...(credentials === undefined ? {} : { tls: credentials }),
+    serving: files && readTls(files),
     tellTraffic: (traffic) =>
       client.observe({ speeds: [], traffic: { gateway: id, ...traffic } }, { timeoutMs: TELL_TIMEOUT_MS }),
     tellSpeeds: (speeds) => client.observe({ speeds }, { timeoutMs: TELL_TIMEOUT_MS }),
@@ -50,9 +55,11 @@ export async function runGateway(flags: GatewayFlags, signals: Signals): Promise
           startTime: startTimeOf(process.pid) ?? '',
           address: gateway.address,
           clusterUid: uid,
+          tls: files?.cert,
         })
     },
   })
+  if (files !== undefined) void followTls(files, { clock: systemClock, log, signal: signals.first }, gateway.setServing)
   log.info('gateway serves', { address: gateway.address, server: flags.server })
   await signals.stopped()
   signals.second.addEventListener('abort', () => process.exit(1))

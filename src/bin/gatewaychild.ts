@@ -11,6 +11,7 @@ import type { Logger } from '../lib/log.ts'
 import { nodeArgv } from '../lib/nodeargv.ts'
 import { isAlive, signalProcess } from '../lib/process.ts'
 import type { GatewayRecord } from './gatewayrecord.ts'
+import type { TlsFiles } from './gatewaytls.ts'
 import { gatewayRecordFile, readGatewayRecord, removeGatewayRecord } from './gatewayrecord.ts'
 
 export interface GatewayChildOptions {
@@ -19,6 +20,8 @@ export interface GatewayChildOptions {
   /** File with the gateway's key and certificate; undefined: the cluster has no identities. */
   readonly credentials: string | undefined
   readonly listen: string
+  /** What it shows to clients; undefined: plain HTTP. */
+  readonly tls: TlsFiles | undefined
   readonly clusterUid: string
   readonly log: Logger
 }
@@ -32,7 +35,7 @@ export async function startOrAdoptGateway(options: GatewayChildOptions): Promise
   const file = gatewayRecordFile(options.dataDir)
   const old = readGatewayRecord(file)
   if (old !== undefined && isAlive(old.pid, old.startTime)) {
-    if (old.clusterUid === options.clusterUid && sameAddress(old.address, options.listen)) {
+    if (isAsAsked(old, options)) {
       options.log.info('gateway adopted', { pid: old.pid, address: old.address })
       return old
     }
@@ -65,6 +68,9 @@ export async function keepGateway(
   })
 }
 
+const isAsAsked = ({ clusterUid, address, tls }: GatewayRecord, asked: GatewayChildOptions) =>
+  clusterUid === asked.clusterUid && sameAddress(address, asked.listen) && tls === asked.tls?.cert
+
 /** Port 0 asks for any port: the one that it has is as good as another. */
 const sameAddress = (bound: string, asked: string) =>
   bound === asked || (asked.endsWith(':0') && bound.startsWith(asked.slice(0, -1)))
@@ -77,6 +83,7 @@ async function start(options: GatewayChildOptions, file: string): Promise<Gatewa
     node,
     [
       ...[...args, 'gateway', '--server', options.server, '--listen', options.listen, '--record', file],
+      ...(options.tls === undefined ? ['--insecure-http'] : ['--cert', options.tls.cert, '--key', options.tls.key]),
       ...(options.credentials === undefined ? [] : ['--credentials', options.credentials]),
     ],
     {

@@ -1,6 +1,7 @@
 /** Where a gateway writes who and where it is, so that a restarted server finds and adopts its own. */
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { reachable } from './identities.ts'
 
 /** In the server's data folder. */
 export const gatewayRecordFile = (dataDir: string): string => join(dataDir, 'gateway.json')
@@ -10,6 +11,8 @@ export interface GatewayRecord {
   readonly startTime: string
   readonly address: string
   readonly clusterUid: string
+  /** File of the certificate that it shows; absent: it speaks plain HTTP. */
+  readonly tls?: string | undefined
 }
 
 export function writeGatewayRecord(file: string, record: GatewayRecord): void {
@@ -24,5 +27,9 @@ export function readGatewayRecord(file: string): GatewayRecord | undefined {
     return undefined
   }
 }
+
+/** Where others reach it. */
+export const gatewayUrlOf = ({ address, tls }: GatewayRecord): string =>
+  `${tls === undefined ? 'http' : 'https'}://${reachable(address)}`
 
 export const removeGatewayRecord = (file: string): void => rmSync(file, { force: true })

@@ -33,6 +33,8 @@ export interface Identities {
     readonly tls: ServerTls
     /** File with the gateway's key and certificate. */
     readonly gatewayCredentials: string
+    /** The authority's certificate alone: what programs need to know whom they speak to. */
+    readonly authorityFile: string
   }
 }
 
@@ -54,7 +56,10 @@ export async function openIdentities({ store, dataDir, listen, clock, log }: Doo
   const gatewayCredentials = join(dataDir, 'trust', 'gateway.json')
   writePrivate(gatewayCredentials, JSON.stringify({ authorityPem, ...(await authority.forGateway()) }))
   log.info('identities are on: every call needs a certificate of this cluster', { admin: join(dataDir, 'admin.yaml') })
-  return { identityOf: identityOfCertificates({ store, clock }), trust: { authority, tls, gatewayCredentials } }
+  const authorityFile = join(dataDir, 'authority.crt')
+  writePrivate(authorityFile, `${authorityPem.trim()}\n`)
+  const trust = { authority, tls, gatewayCredentials, authorityFile }
+  return { identityOf: identityOfCertificates({ store, clock }), trust }
 }
 
 /** Who owns the data folder is the admin: a context with a fresh key, at every start. `address` is the server's own. */

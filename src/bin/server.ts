@@ -18,6 +18,8 @@ import { followParent, tellUp } from './child.ts'
 import { keepGateway, startOrAdoptGateway, stopGateway } from './gatewaychild.ts'
 import { startFollowing } from './gitops.ts'
 import type { GatewayRecord } from './gatewayrecord.ts'
+import { gatewayUrlOf } from './gatewayrecord.ts'
+import { gatewayTls } from './gatewaytls.ts'
 import { makeLogger } from './logger.ts'
 import { METRICS_BY_PROXY, NEEDS_IDENTITIES, requireLoopback, WEBHOOKS_BY_PROXY } from './loopback.ts'
 import { beside, cutRevoked, openIdentities, writeAdminContext } from './identities.ts'
@@ -52,8 +54,10 @@ export async function runServer(flags: ServerFlags, env: Env, signals: Signals):
   const { identityOf, trust } = await openIdentities({ store, dataDir, listen: flags.listen, ...doors })
   if (flags.gateway !== 'none' && trust === undefined)
     requireLoopback(flags.gateway, 'the gateway address', NEEDS_IDENTITIES)
+  const ending = new AbortController()
+  const tls = await gatewayTls(flags, trust?.authority, { ...doors, dataDir, signal: ending.signal })
   let gateway: GatewayRecord | undefined
-  const gatewayUrl = () => (gateway === undefined ? undefined : `http://${gateway.address}`)
+  const gatewayUrl = () => (gateway === undefined ? undefined : gatewayUrlOf(gateway))
   const sessions = createSessions({ store, ...doors })
   const metrics = metricsAt === 'none' ? undefined : createServerMetrics(store, sessions)
   const handlers = makeHandlers({
@@ -74,7 +78,6 @@ export async function runServer(flags: ServerFlags, env: Env, signals: Signals):
   const measured = metrics && (await openMetricsDoor([metrics.text, following.metrics], metricsAt, log))
   if (measured !== undefined) log.info('metrics are told', { address: measured.address })
   log.info('server listens', { address: server.address, dataDir, version, revision: store.stats().revision })
-  const ending = new AbortController()
   let kept: Promise<void> | undefined
   if (flags.gateway !== 'none') {
     const options = {
@@ -82,12 +85,18 @@ export async function runServer(flags: ServerFlags, env: Env, signals: Signals):
       server: beside(server.address),
       credentials: trust?.gatewayCredentials,
       listen: flags.gateway,
+      tls,
       clusterUid: store.clusterUid,
       log,
     }
     gateway = await startOrAdoptGateway(options)
     kept = keepGateway(gateway, options, ending.signal, (next) => (gateway = next))
   }
+  if (trust !== undefined && gateway !== undefined && tls !== undefined)
+    log.info('programs reach the gateway over TLS', {
+      try: `curl --cacert ${trust.authorityFile} -H "authorization: Bearer $KEY" ${gatewayUrl()}/v1/models`,
+      key: 'mctl api-key create NAME',
+    })
   tellUp({ gatewayUrl: gatewayUrl() })
 
   const failure = await Promise.race([signals.stopped(), aborted(parent.stop), store.failed])

@@ -62,6 +62,11 @@ export interface ServerFlags {
   readonly dataDir: string | undefined
   readonly listen: string
   readonly gateway: string
+  /** PEM files of the gateway's own certificate and key; absent: of the cluster's authority, where others reach it. */
+  readonly gatewayCert?: string | undefined
+  readonly gatewayKey?: string | undefined
+  /** Plain HTTP over the network. */
+  readonly gatewayInsecureHttp?: boolean | undefined
   /** Address for webhooks; absent or `none`: none. */
   readonly webhooks?: string
   /** Address of `/metrics`; absent or `none`: none. */
@@ -72,6 +77,10 @@ export interface GatewayFlags {
   readonly listen: string
   /** File with the gateway's key and certificate; undefined: the cluster has no identities. */
   readonly credentials: string | undefined
+  /** PEM files; absent: plain HTTP. */
+  readonly gatewayCert?: string | undefined
+  readonly gatewayKey?: string | undefined
+  readonly insecureHttp?: boolean | undefined
   /** File in which a gateway that a server started says who and where it is. */
   readonly record: string | undefined
 }

@@ -3,7 +3,8 @@
  * 404 unknown model, 503 + Retry-After while no replica is ready, 429 when the queue is full, 413 for a large body.
  */
 import { createServer } from 'node:http'
-import type { Server } from 'node:http'
+import type { RequestListener, Server } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import type { ObservedSpeed } from '../api/speed.ts'
 import type { Clock } from '../lib/clock.ts'
@@ -38,8 +39,15 @@ export interface GatewayOptions {
   readonly bodyBytesMax?: number
   readonly queueMax?: number
   readonly suspectMs?: number
+  /** PEM of the certificate (and those that signed it) and key that clients see. Absent: plain HTTP. */
+  readonly serving?: ServingPems | undefined
   /** Absent: the cluster has no identities; doors are plain and nobody needs a key. */
   readonly tls?: GatewayTls
+}
+
+export interface ServingPems {
+  readonly cert: string
+  readonly key: string
 }
 
 export interface Gateway {
@@ -48,6 +56,8 @@ export interface Gateway {
   setTable(table: RoutingTable): void
   /** The keys that open the door; without identities they are not asked for. */
   setKeys(keys: readonly ApiKey[]): void
+  /** For connections from now on. */
+  setServing(pems: ServingPems): void
   /** Refuses new requests, waits for those in flight up to `drainMs`, then cuts them. */
   stop(drainMs: number): Promise<void>
 }
@@ -73,9 +83,11 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     pools,
     makeMetrics(balancer),
   )
-  const server = createServer({ noDelay: true, keepAliveTimeout: 60_000 }, (request, response) =>
-    door.answer(request, response),
-  )
+  const onRequest: RequestListener = (request, response) => door.answer(request, response)
+  const http = { noDelay: true, keepAliveTimeout: 60_000 }
+  const secured =
+    options.serving && createTlsServer({ ...http, ...options.serving, handshakeTimeout: 10_000 }, onRequest)
+  const server = secured ?? createServer(http, onRequest)
   const address = await listen(server, options.listen)
   return {
     address,
@@ -84,6 +96,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       pools.keepOnly(table)
     },
     setKeys: (list) => keys?.set(list),
+    setServing: (pems) => secured?.setSecureContext({ ...pems }),
     async stop(drainMs) {
       door.draining = true
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))

@@ -55,7 +55,7 @@ beforeAll(async () => {
   dir = mkdtempSync('/tmp/mctl-t-')
   lab = await NetLab.make(['control', 'm1', 'm2', 'm3', ...STRANGER])
   server = `${lab.address('control')}:${SERVER_PORT}`
-  gateway = `http://${lab.address('control')}:${GATEWAY_PORT}`
+  gateway = `https://${lab.address('control')}:${GATEWAY_PORT}`
   const data = join(dir, 'server')
   admin = { MCTL_DATA_DIR: data }
   const listen = ['--listen', server, '--gateway', `${lab.address('control')}:${GATEWAY_PORT}`]
@@ -96,12 +96,27 @@ async function serve(name: string, engine: string, parallelism: object, source?:
 async function ask(model: string, ...headers: string[]) {
   const body = JSON.stringify({ model, prompt: 'The capital of France is', max_tokens: TOKENS, temperature: 0 })
   const sent = headers.flatMap((header) => ['-H', header])
-  const argv = ['curl', '-s', '-m', '60', '-w', '\n%{http_code}', ...sent, '-d', body, `${gateway}/v1/completions`]
+  const argv = [
+    'curl',
+    '-s',
+    '--cacert',
+    authorityFile(),
+    '-m',
+    '60',
+    '-w',
+    '\n%{http_code}',
+    ...sent,
+    '-d',
+    body,
+    `${gateway}/v1/completions`,
+  ]
   const { stdout } = await lab.run('client', argv)
   const at = stdout.lastIndexOf('\n')
   return { status: Number(stdout.slice(at + 1)), text: stdout.slice(0, at) }
 }
 const bearer = () => `authorization: Bearer ${key}`
+/** As somebody gave it to the machine `client`. */
+const authorityFile = () => join(dir, 'server', 'authority.crt')
 
 /** Absent, gang ports stay open, which the agents say in their logs; the texts for it are tested in units. */
 const hasNft = existsSync('/usr/sbin/nft')
@@ -304,6 +319,14 @@ describe.skipIf(obstacle !== undefined)('who does not belong is refused, told wh
     writeFileSync(file, manifest('single', 'fake', { strategy: 'Data' }))
     const applied = await lab.mctl('client', ['apply', '-f', file], ann)
     expect([applied.code, applied.stderr]).toEqual([1, expect.stringContaining('user "ann" (viewer) may not apply')])
+    // She talks through the gateway: her context knows the authority, and a key opens.
+    const chat = ['chat', 'none', 'hello']
+    expect((await lab.mctl('client', chat, ann)).stderr).toContain('the gateway answered 401')
+    expect((await lab.mctl('client', chat, { ...ann, MCTL_API_KEY: key })).stderr).toContain('the gateway answered 404')
+    // Who does not know the authority believes nobody, and in the clear there is no answer.
+    expect((await lab.run('client', ['curl', '-s', '-m', '5', `${gateway}/healthz`])).code).toBe(60)
+    const plain = await lab.run('client', ['curl', '-s', '-m', '5', gateway.replace('https', 'http')])
+    expect([plain.code === 0, plain.stdout]).toEqual([false, ''])
     expect((await mctl('user', 'delete', 'ann')).code).toBe(0)
     expect((await lab.mctl('client', ['get', 'nodes'], ann)).stderr).toContain('was revoked')
     expect(await ask('single')).toEqual({
@@ -349,7 +372,7 @@ describe.skipIf(obstacle !== undefined)('serving goes on', () => {
     const { address, port } = await doorOf('single')
     const pester = (what: string, at: string, ...more: string[]) =>
       lab.run('client', tsx('pesterer.ts', what, at, ...more))
-    const pestered = [server, gateway.replace('http://', ''), `${address}:${port}`].map(async (at) => {
+    const pestered = [server, gateway.replace('https://', ''), `${address}:${port}`].map(async (at) => {
       for (const what of ['rubbish', 'frames', 'slowly']) await pester(what, at)
       return (await pester('idle', at)).stdout
     })
@@ -376,7 +399,7 @@ describe.skipIf(obstacle !== undefined)('serving goes on', () => {
     const url = `${gateway}/v1/completions`
     const bulk = lab.run(before.node, [
       'curl',
-      '-s',
+      '-sk',
       '-m',
       '30',
       '-H',

@@ -8,13 +8,20 @@ export interface Turn {
   readonly content: string
 }
 
+export interface Gateway {
+  readonly url: string
+  /** Of the cluster, for TLS; the authorities that everybody knows count, too. */
+  readonly authorityPem: string | undefined
+  readonly key: string | undefined
+}
+
 export interface Question {
   readonly model?: string
   readonly messages: readonly Turn[]
 }
 
 /** Returns the whole answer. A CliError says what went wrong; Ctrl-C ends with 130. */
-export async function ask(cli: Cli, base: string, question: Question): Promise<string> {
+export async function ask(cli: Cli, base: Gateway, question: Question): Promise<string> {
   const body = { ...question, stream: true, stream_options: { include_usage: true } }
   const meter = new Meter(cli)
   let answer = ''
@@ -62,19 +69,22 @@ function chunkOf(data: string): Chunk {
   return chunk
 }
 
-async function post(cli: Cli, base: string, body: unknown): Promise<Response> {
+async function post(cli: Cli, base: Gateway, body: unknown): Promise<Response> {
   const request = {
     method: 'POST',
-    headers: { 'content-type': 'application/json' },
+    headers: {
+      'content-type': 'application/json',
+      ...(base.key === undefined ? {} : { authorization: `Bearer ${base.key}` }),
+    },
     body: JSON.stringify(body),
     signal: cli.signal,
   }
   let response: Response
   try {
-    response = await fetch(`${base}/v1/chat/completions`, request)
+    response = await fetchFrom(base, '/v1/chat/completions', request)
   } catch (cause) {
     throw new CliError(
-      `Unable to connect to the gateway: ${connectText(cause, base)}\nIs it running there? \`mctl dev\` and \`mctl server\` start one; --gateway names another address.`,
+      `Unable to connect to the gateway: ${connectText(cause, base.url)}\nIs it running there? \`mctl dev\` and \`mctl server\` start one; --gateway names another address.`,
     )
   }
   if (response.ok) return response
@@ -87,7 +97,19 @@ async function post(cli: Cli, base: string, body: unknown): Promise<Response> {
   )
 }
 
+/** Node's own fetch takes no authority: where one is needed, the library does that Node's is made of. */
+async function fetchFrom({ url, authorityPem }: Gateway, path: string, request: RequestInit): Promise<Response> {
+  if (authorityPem === undefined || !url.startsWith('https:')) return fetch(`${url}${path}`, request)
+  const [{ Agent, fetch: fetchWith }, { rootCertificates }] = await Promise.all([import('undici'), import('node:tls')])
+  const dispatcher = new Agent({ connect: { ca: [authorityPem, ...rootCertificates] } })
+  const { method = 'GET', headers, body, signal } = request as Required<RequestInit> & { body: string }
+  return (await fetchWith(`${url}${path}`, {
+    ...{ method, headers: headers as Record<string, string>, body, signal, dispatcher },
+  })) as unknown as Response
+}
+
 const hints: Readonly<Record<number, string>> = {
+  401: 'Make one with `mctl api-key create NAME` (an admin may), and set MCTL_API_KEY to it.',
   404: '`mctl get md -o wide` shows under SERVED-NAME what there is to talk with.',
   503: '`mctl get md` shows what is ready, `mctl describe md NAME` why it is not.',
 }

@@ -1,11 +1,12 @@
 /** `mctl chat MODEL [PROMPT]`: a conversation through the gateway, streamed, with tokens per second at the end. */
 import { messageOf } from '../../lib/errors.ts'
-import type { Turn } from './ask.ts'
+import { credentialsFor } from '../config/signin.ts'
+import type { Gateway, Turn } from './ask.ts'
 import { ask } from './ask.ts'
 import type { Define } from '../commandform.ts'
 import { examples, serverOption } from '../commandform.ts'
 import type { Cli } from '../context.ts'
-import { CliError, withClient } from '../context.ts'
+import { CliError, serverAddress, withClient } from '../context.ts'
 import { failureOf, tell } from '../errors.ts'
 
 export interface ChatFlags {
@@ -37,7 +38,10 @@ export async function chat(cli: Cli, model: string, prompt: string | undefined, 
     ...(flags.maxTokens === undefined ? {} : { max_tokens: maxTokensOf(flags.maxTokens) }),
     ...(flags.temperature === undefined ? {} : { temperature: temperatureOf(flags.temperature) }),
   }
-  const base = flags.gateway === undefined ? await gatewayOf(cli, flags.server) : urlOf(flags.gateway)
+  const credentials = credentialsFor(cli, serverAddress(cli, flags.server))
+  const url =
+    flags.gateway === undefined ? await gatewayOf(cli, flags.server) : urlOf(flags.gateway, credentials !== undefined)
+  const base: Gateway = { url, authorityPem: credentials?.authorityPem, key: cli.env['MCTL_API_KEY'] || undefined }
   const system: Turn[] = flags.system === undefined ? [] : [{ role: 'system', content: flags.system }]
   if (prompt === undefined) return converse(cli, base, settings, system)
   await ask(cli, base, { ...settings, messages: [...system, { role: 'user', content: prompt }] })
@@ -45,7 +49,7 @@ export async function chat(cli: Cli, model: string, prompt: string | undefined, 
 }
 
 /** Line by line until the end of input. A question that failed is not part of what was said. */
-async function converse(cli: Cli, base: string, settings: object, system: readonly Turn[]): Promise<number> {
+async function converse(cli: Cli, base: Gateway, settings: object, system: readonly Turn[]): Promise<number> {
   let turns = system
   let exitCode = 0
   for (;;) {
@@ -66,8 +70,10 @@ async function converse(cli: Cli, base: string, settings: object, system: readon
   }
 }
 
-function urlOf(address: string): string {
-  const text = address.includes('://') ? address : `http://${address}`
+/** Over a network a cluster with identities speaks TLS, unless it was told not to: then its address says http://. */
+function urlOf(address: string, hasIdentities: boolean): string {
+  const scheme = hasIdentities && !/^(127\.|localhost|\[::1\])/.test(address) ? 'https' : 'http'
+  const text = address.includes('://') ? address : `${scheme}://${address}`
   try {
     return new URL(text).origin
   } catch (error) {

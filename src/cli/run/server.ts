@@ -5,7 +5,7 @@ import type { Define } from '../commandform.ts'
 import { examples, subcommand } from '../commandform.ts'
 import type { Cli, ServerFlags } from '../context.ts'
 
-type Addresses = Required<Omit<ServerFlags, 'dataDir'>>
+type Addresses = Omit<ServerFlags, 'dataDir'>
 
 const DATA_DIR = [
   '--data-dir <dir>',
@@ -17,6 +17,12 @@ export const defineServer: Define = (command, cli, done) => {
     .option(...DATA_DIR)
     .option('--listen <address>', 'address for commands and agents', '127.0.0.1:6480')
     .option('--gateway <address>', 'address of the OpenAI gateway; "none" for none', '127.0.0.1:6481')
+    .option(
+      '--gateway-cert <file>',
+      'certificate that the gateway shows, PEM (default: of the cluster, renewed by itself)',
+    )
+    .option('--gateway-key <file>', 'its key, PEM')
+    .option('--gateway-insecure-http', 'plain HTTP over the network: whoever is on it can read prompts and API keys')
     .option('--webhooks <address>', 'address for webhooks that hint at new commits', 'none')
     .option('--metrics <address>', 'address of /metrics (Prometheus) and /healthz', 'none')
     .addHelpText(

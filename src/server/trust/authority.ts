@@ -6,6 +6,7 @@ import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   GATEWAYS,
+  GATEWAY_DOORS,
   GATEWAY_USER,
   NODES,
   NODE_USER_PREFIX,
@@ -26,6 +27,8 @@ const AUTHORITY_LIFE_MS = 3650 * DAY_MS
 /** The server signs its own anew at every start, and the gateway's with it. */
 const SERVER_LIFE_MS = 825 * DAY_MS
 export const NODE_LIFE_MS = 90 * DAY_MS
+/** Browsers and macOS believe no longer ones. */
+const DOOR_LIFE_MS = 397 * DAY_MS
 export const PERSON_LIFE_MS = 365 * DAY_MS
 /** Clocks of the machines that check what the server's machine shows may be behind its own by so much. */
 const SKEW_MS = 5 * 60_000
@@ -39,6 +42,8 @@ export interface TrustAuthority {
   readonly certificatePem: string
   forServer(): Promise<OwnCertificate>
   forGateway(): Promise<OwnCertificate>
+  /** What the gateway shows to programs: the names and addresses under which they reach it. It calls nobody with it. */
+  forGatewayDoor(names: Pick<Issue, 'dnsNames' | 'ipAddresses'>): Promise<OwnCertificate>
   /** Certificate of a node's key: it calls as that node, and its shardhosts' doors show it. */
   forNode(node: string, uid: string, requestPem: string): Promise<string>
   forPerson(user: string, uid: string, requestPem: string): Promise<string>
@@ -101,6 +106,11 @@ class Signer implements TrustAuthority {
     return this.#own({ commonName: GATEWAY_USER, organization: GATEWAYS }, { usage: 'client' })
   }
 
+  async forGatewayDoor(names: Pick<Issue, 'dnsNames' | 'ipAddresses'>): Promise<OwnCertificate> {
+    const subject = { commonName: 'mctl gateway', organization: GATEWAY_DOORS }
+    return this.#own(subject, { ...names, usage: 'server' }, DOOR_LIFE_MS)
+  }
+
   async forNode(node: string, uid: string, requestPem: string): Promise<string> {
     const commonName = `${NODE_USER_PREFIX}${node}`
     const names = { uris: [`${UID_URI_PREFIX}${uid}`], dnsNames: [nodeDnsName(node)] }
@@ -114,10 +124,14 @@ class Signer implements TrustAuthority {
     return this.#issue({ requestPem, subject, uris, usage: 'client' }, PERSON_LIFE_MS)
   }
 
-  async #own(subject: Issue['subject'], how: Pick<Issue, 'usage' | 'dnsNames'>): Promise<OwnCertificate> {
+  async #own(
+    subject: Issue['subject'],
+    how: Pick<Issue, 'usage' | 'dnsNames' | 'ipAddresses'>,
+    lifeMs = SERVER_LIFE_MS,
+  ): Promise<OwnCertificate> {
     const keyPem = await makeKey()
     const requestPem = await makeRequest(keyPem, subject)
-    return { keyPem, certificatePem: await this.#issue({ requestPem, subject, ...how }, SERVER_LIFE_MS, SKEW_MS) }
+    return { keyPem, certificatePem: await this.#issue({ requestPem, subject, ...how }, lifeMs, SKEW_MS) }
   }
 
   #issue(wanted: Omit<Issue, 'notBeforeMs' | 'notAfterMs'>, lifeMs: number, skewMs = 0): Promise<string> {
