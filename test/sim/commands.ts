@@ -213,8 +213,12 @@ const draws: Draws = {
 
 function draw<K extends CommandKind>(kind: K, random: SeededRandom): Command {
   const drawArgs: (random: SeededRandom) => CommandArgs[K] = draws[kind]
-  return { do: kind, ...drawArgs(random), thenMs: span(random, 25_000) } as unknown as Command
+  return { do: kind, ...drawArgs(random), thenMs: thenMsIn(random) } as unknown as Command
 }
+
+/** Often too short for anything to settle; now and then long enough for silence to be noticed, and for a node to be lost. */
+const thenMsIn = (random: SeededRandom): number =>
+  random.next() < 0.15 ? MINUTE_MS / 2 + random.below(2 * MINUTE_MS) : span(random, 25_000)
 
 /** Mostly short, sometimes long: races are won and lost in ms, verdicts fall in minutes. */
 const span = (random: SeededRandom, maxMs: number): number => Math.ceil(maxMs * random.next() ** 3)
