@@ -58,7 +58,7 @@ export async function runServer(flags: ServerFlags, env: Env, signals: Signals):
   const tls = await gatewayTls(flags, trust?.authority, { ...doors, dataDir, signal: ending.signal })
   let gateway: GatewayRecord | undefined
   const gatewayUrl = () => (gateway === undefined ? undefined : gatewayUrlOf(gateway))
-  const sessions = createSessions({ store, ...doors })
+  const sessions = createSessions({ store, serverVersion: version, ...doors })
   const metrics = metricsAt === 'none' ? undefined : createServerMetrics(store, sessions)
   const handlers = makeHandlers({
     store,

@@ -14,6 +14,7 @@ import type { Logger } from '../lib/log.ts'
 import { ABORTED, orAborted } from '../rpc/flow.ts'
 import type { AgentMessage, CallContext, Handlers, LogTimes, ServerMessage } from '../rpc/messages.ts'
 import { createObject } from '../store/objects.ts'
+import { tooOld } from '../lib/versionskew.ts'
 import type { Store } from '../store/store.ts'
 import { audited } from './audit.ts'
 import { LogRelay } from './logrelay.ts'
@@ -32,6 +33,8 @@ const MAX_LABELS = 64
 
 export interface SessionDoors {
   readonly store: Store
+  /** Agents of other releases are asked whether they still work with it; absent: all do. */
+  readonly serverVersion?: string
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
@@ -164,7 +167,7 @@ class NodeSessionTable implements Sessions {
 
   /** The first message, checked against who calls and which cluster this is. */
   async #hello(messages: AsyncIterator<AgentMessage>, { identity, signal }: CallContext): Promise<Hello> {
-    const { clock, store } = this.#doors
+    const { clock, store, serverVersion = '' } = this.#doors
     const waited = new AbortController()
     const first = await Promise.race([
       orAborted(messages.next(), signal),
@@ -180,6 +183,8 @@ class NodeSessionTable implements Sessions {
     if (identity.node !== hello.nodeName)
       throw new OpError('Forbidden', `"${identity.user}" may not hold the session of node "${hello.nodeName}"`)
     if (hello.clusterUid !== '' && hello.clusterUid !== store.clusterUid) throw unknownCluster(hello, store.clusterUid)
+    const skew = skewRefusal(hello, serverVersion)
+    if (skew !== undefined) throw skew
     if (Object.keys(hello.labels).length > MAX_LABELS)
       throw new OpError('Invalid', `an agent may give its node at most ${MAX_LABELS} labels`)
     return hello
@@ -358,6 +363,17 @@ const nameTaken = ({ node, hello }: Session, silentMs: number): OpError =>
     `node "${node}" is held by another agent (version ${hello.agentVersion}, boot ${hello.bootId}, heard ` +
       `${(silentMs / 1000).toFixed(0)} s ago): give this agent another --name, or stop the other one`,
   )
+
+/** undefined: the agent's release works with ours. */
+function skewRefusal({ nodeName, agentVersion }: Hello, serverVersion: string): OpError | undefined {
+  const old = tooOld(agentVersion, serverVersion)
+  if (old === undefined) return undefined
+  return new OpError(
+    'Forbidden',
+    `VersionSkew: the agent of node "${nodeName}" is of version ${agentVersion}, this server of ${serverVersion}; they work together one ` +
+      `minor version apart. Upgrade ${old === 'one' ? 'the agent' : 'the server'} first, one minor version at a time. Its shards are left running`,
+  )
+}
 
 const unknownCluster = ({ nodeName, clusterUid }: Hello, own: string): OpError =>
   new OpError(

@@ -94,10 +94,16 @@ export class Running {
   readonly child: ChildProcess
   readonly logFile: string
   readonly exited: Promise<number | null>
-  constructor(args: readonly string[], logFile: string, env: Readonly<Record<string, string>> = {}) {
+  constructor(
+    args: readonly string[],
+    logFile: string,
+    env: Readonly<Record<string, string>> = {},
+    /** Of another build. */
+    program = entry,
+  ) {
     const log = openSync(logFile, 'a')
     this.logFile = logFile
-    this.child = spawn(process.execPath, [entry, ...args], {
+    this.child = spawn(process.execPath, [program, ...args], {
       env: { ...process.env, ...env },
       stdio: ['ignore', log, log],
       detached: true,

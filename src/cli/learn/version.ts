@@ -1,4 +1,6 @@
 /** `mctl version`: this program's version and the server's, and a warning where they are too far apart. */
+import type { Node } from '../../api/node.ts'
+import { minorOf, tooOld } from '../../lib/versionskew.ts'
 import type { Define } from '../commandform.ts'
 import { examples, serverOption } from '../commandform.ts'
 import type { Cli } from '../context.ts'
@@ -30,23 +32,30 @@ export async function version(cli: Cli, flags: VersionFlags): Promise<number> {
   else if (theirs !== undefined) cli.terminal.out(`Server Version: ${theirs.serverVersion}\n`)
   const skew = theirs === undefined ? undefined : skewText(ours.clientVersion, theirs.serverVersion)
   if (skew !== undefined) cli.terminal.err(`${skew}\n`)
+  const agents = theirs && (await agentsText(cli, flags, theirs.serverVersion))
+  if (agents !== undefined) cli.terminal.err(`${agents}\n`)
   return 0
 }
 
 /** kubectl's warning; undefined when both are at most one minor version apart, or one of them is no version. */
 export function skewText(client: string, server: string): string | undefined {
   const [ours, theirs] = [minorOf(client), minorOf(server)]
-  if (ours === undefined || theirs === undefined) return undefined
-  if (ours.major === theirs.major && Math.abs(ours.minor - theirs.minor) <= 1) return undefined
-  const older = ours.major < theirs.major || (ours.major === theirs.major && ours.minor < theirs.minor)
-  const what = older ? 'this mctl' : 'the server, then the agents'
+  const old = tooOld(client, server)
+  if (old === undefined || ours === undefined || theirs === undefined) return undefined
+  const what = old === 'one' ? 'this mctl' : 'the server, then the agents'
   return (
     `WARNING: version difference between client (${ours.major}.${ours.minor}) and server (${theirs.major}.${theirs.minor}) ` +
     `exceeds the supported minor version skew of +/-1: upgrade ${what}`
   )
 }
 
-function minorOf(version: string): { readonly major: number; readonly minor: number } | undefined {
-  const [, major, minor] = /^v?(\d+)\.(\d+)\./.exec(version) ?? []
-  return major === undefined || minor === undefined ? undefined : { major: Number(major), minor: Number(minor) }
+/** Agents of another release than their server, which still work with it. */
+async function agentsText(cli: Cli, flags: VersionFlags, server: string): Promise<string | undefined> {
+  const { items } = await withClient(cli, flags.server, (client) => client.list({ kind: 'Node' }))
+  const others = (items as readonly Node[]).flatMap(({ metadata, status }) => {
+    const version = status?.nodeInfo?.agentVersion
+    return version === undefined || version === server ? [] : [`${metadata.name} (${version})`]
+  })
+  if (others.length === 0) return undefined
+  return `Agents of another version than the server: ${others.join(', ')}. Upgrade the server first, then the agents.`
 }

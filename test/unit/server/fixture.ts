@@ -30,13 +30,15 @@ export interface Fixture {
   agent(node: string): Client
 }
 
+const SERVER_VERSION = '1.2.3'
+
 export async function aServer(): Promise<Fixture> {
   const clock = new VirtualClock()
   const random = new SeededRandom(7)
   const lines: { message: string; facts: Facts }[] = []
   const log: Logger = { ...silentLogger, info: (message, facts = {}) => void lines.push({ message, facts }) }
   const store = await openStore({ dataDir: ':memory:', clock, random, log: silentLogger })
-  const sessions = createSessions({ store, clock, random, log })
+  const sessions = createSessions({ store, serverVersion: SERVER_VERSION, clock, random, log })
   const network = createNetwork(clock, random)
   const handlers = makeHandlers({
     store,
@@ -45,7 +47,7 @@ export async function aServer(): Promise<Fixture> {
     log,
     sessions,
     planReport: (request, snapshot) => ({ planned: request.objects.length, atRevision: snapshot.revision }),
-    serverVersion: '1.2.3',
+    serverVersion: SERVER_VERSION,
     gatewayUrl: () => 'http://127.0.0.1:6481',
   })
   onTestFinished(async () => {
@@ -140,7 +142,7 @@ export const hello = (nodeName: string, extra: Partial<Extract<AgentMessage, { t
     type: 'Hello',
     nodeName,
     bootId: 'boot-1',
-    agentVersion: '1.0.0',
+    agentVersion: '1.2.0',
     clusterUid: '',
     labels: {},
     ...extra,

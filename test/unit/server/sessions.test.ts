@@ -111,6 +111,20 @@ describe('a node session', () => {
     off()
   })
 
+  test.each([
+    ['1.0.9', 'Upgrade the agent first'],
+    ['1.4.0', 'Upgrade the server first'],
+  ])('an agent of version %s, two minor versions away, is told which to upgrade first', async (agentVersion, what) => {
+    const server = await aServer()
+    const { ended } = session(server.agent('mini-1'), hello('mini-1', { agentVersion }))
+    const message = expect.stringMatching(new RegExp(`^VersionSkew: .*${agentVersion}.*1.2.3.*${what}`)) as string
+    expect(await ended).toMatchObject({ code: 'Forbidden', message })
+    expect(nodeOf(server, 'mini-1')).toBeUndefined()
+    session(server.agent('mini-1'), hello('mini-1', { agentVersion: '1.1.0' }))
+    await settle()
+    expect(nodeOf(server, 'mini-1')).toBeDefined()
+  })
+
   test('another cluster’s agent is refused and told what to do', async () => {
     const server = await aServer()
     const { ended } = session(server.agent('mini-1'), hello('mini-1', { clusterUid: 'another' }))
