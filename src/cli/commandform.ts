@@ -49,6 +49,7 @@ export const namespaceOption = () =>
   new NamespaceOption('-n, --namespace <name>', 'the namespace (default: that of the context, else default)')
 export const namespaceFlag = (option: Option): boolean => option instanceof NamespaceOption
 export const fileOption = () =>
-  new Option('-f, --filename <path>', 'a file, a directory, or - for standard input; may be repeated').argParser(
-    collect,
-  )
+  new Option(
+    '-f, --filename <path>',
+    'a file, a directory, an https:// address, or - for standard input; may be repeated',
+  ).argParser(collect)

@@ -10,6 +10,7 @@ import type { Cause } from '../lib/errors.ts'
 import { messageOf } from '../lib/errors.ts'
 import type { Cli } from './context.ts'
 import { CliError } from './context.ts'
+import { isUrl } from './url.ts'
 
 const endings = ['.yaml', '.yml', '.json']
 
@@ -72,7 +73,7 @@ function byPlace(files: readonly string[]): (a: Cause, b: Cause) => number {
 
 /** Files as they were named, so that errors name them alike. */
 function filesAt(cwd: string, path: string, recursive: boolean): readonly string[] {
-  if (path === '-') return [path]
+  if (path === '-' || isUrl(path)) return [path]
   const whole = resolve(cwd, path)
   const stat = statSync(whole, { throwIfNoEntry: false })
   if (stat === undefined) throw new CliError(`the path "${path}" does not exist`)
@@ -93,6 +94,7 @@ function filesAt(cwd: string, path: string, recursive: boolean): readonly string
 
 async function contentOf(cli: Cli, file: string): Promise<Uint8Array> {
   if (file === '-') return cli.terminal.readStdin()
+  if (isUrl(file)) return (await import('./url.ts')).contentAt(cli, file)
   try {
     return readFileSync(resolve(cli.cwd, file))
   } catch (error) {

@@ -6,6 +6,7 @@ import { examples, seeHelp, subcommand } from './commandform.ts'
 import type { Cli } from './context.ts'
 import { followContext } from './config/current.ts'
 import { failureOf, tell } from './errors.ts'
+import { habitOfCommand } from './habits.ts'
 
 /** Runs one command; resolves with its exit code. Whatever goes wrong is told on stderr, it never rejects. */
 export async function runCommand(cli: Cli, argv: readonly string[]): Promise<number> {
@@ -65,9 +66,13 @@ async function addCommands(program: Command, called: string | undefined, cli: Cl
   }
 }
 
-/** commander's sentences in kubectl's words. */
+/** commander's sentences in kubectl's words; where kubectl has a command that is not here, what does the same. */
 const usageText = (text: string) =>
   text
+    .replace(/^(error: unknown command '([^']*)')(?:\n\(Did you mean [^)]*\))?/, (all, error: string, word: string) => {
+      const habit = habitOfCommand(word)
+      return habit === undefined ? all : `${error}\nIn mctl ${habit}.`
+    })
     .replace(/^error: unknown option '(--[^']*)'/, 'error: unknown flag: $1')
     .replace(/^error: unknown option '(-[^']*)'/, "error: unknown shorthand flag in '$1'")
     .replace(/^error: unknown command '([^']*)'/, 'error: unknown command "$1" for "mctl"')

@@ -5,6 +5,7 @@ import { DEFAULT_NAMESPACE } from '../api/meta.ts'
 import type { Client, ObjectRef } from '../rpc/messages.ts'
 import type { Cli } from './context.ts'
 import { CliError } from './context.ts'
+import { habitOfType } from './habits.ts'
 
 /** An object by name; without a name all of the kind. */
 export interface Target {
@@ -12,6 +13,7 @@ export interface Target {
   readonly name: string | undefined
   /** Of an object of a file that names one. */
   readonly namespace?: string
+  readonly file?: string
 }
 
 /** What `all` stands for: what runs, and why. */
@@ -24,8 +26,12 @@ const allTypes = Object.values(kinds)
 /** The kind that a word names, or the error that kubectl gives. */
 export function kindOf(word: string): KindName {
   const facts = findKind(word)
-  if (facts === undefined)
-    throw new CliError(`the server doesn't have a resource type "${word}"\nIts types are ${allTypes}.`)
+  if (facts === undefined) {
+    const habit = habitOfType(word)
+    throw new CliError(
+      `the server doesn't have a resource type "${word}"\n${habit === undefined ? '' : `In mctl ${habit}.\n`}Its types are ${allTypes}.`,
+    )
+  }
   return facts.kind
 }
 
@@ -66,10 +72,13 @@ function slashTarget(word: string, verb: string): Target {
   return { kind: kindOf(type), name }
 }
 
-export interface FileFlags {
+export interface TargetFlags {
   readonly namespace?: string
   readonly filename?: readonly string[]
   readonly recursive?: boolean
+  readonly all?: boolean
+  readonly selector?: string
+  readonly fieldSelector?: string
 }
 
 /** What the words name, or the files hold: one of both. */
@@ -77,22 +86,17 @@ export async function targetsFrom(
   cli: Cli,
   words: readonly string[],
   verb: string,
-  { filename, recursive, namespace }: FileFlags,
+  { filename, recursive, namespace, all, selector, fieldSelector }: TargetFlags,
 ): Promise<readonly Target[]> {
   if (filename === undefined) return targetsOf(words, verb)
-  if (words.length > 0) throw new CliError('when files are given with -f, types and names may not be')
+  if (words.length > 0 || all === true || selector !== undefined || fieldSelector !== undefined)
+    throw new CliError('when files are given with -f, neither names nor --all nor a selector may be')
   const { readManifests } = await import('./files.ts')
   const located = await readManifests(cli, filename, recursive === true)
-  return located.map(({ manifest: { kind, metadata } }) => {
+  return located.map(({ manifest: { kind, metadata }, file }) => {
     const own = metadata.namespace ?? namespace
-    return { kind: kindOf(kind), name: metadata.name, ...(own === undefined ? {} : { namespace: own }) }
+    return { kind: kindOf(kind), name: metadata.name, ...(own === undefined ? {} : { namespace: own }), file }
   })
-}
-
-export interface TargetFlags extends FileFlags {
-  readonly all?: boolean
-  readonly selector?: string
-  readonly fieldSelector?: string
 }
 
 /** The references of what the words or files name. A type without a name needs `--all` or a selector: nobody deletes all by oversight. */

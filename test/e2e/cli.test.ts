@@ -3,7 +3,7 @@
  * that are no manifests, and that nothing is left of what was deleted or stopped.
  */
 import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { socketDir } from '../../agent/handles.ts'
@@ -11,6 +11,7 @@ import type { Shard } from '../../src/api/shard.ts'
 import { tinyShape } from '../support/cluster.ts'
 import { Dev, Running, freePort, mctl, pidAlive, root, tempDir, until } from '../support/processes.ts'
 import { isOpen, portsOf, processesOf } from '../support/remains.ts'
+import { completedBy, hasShell } from '../support/shells.ts'
 
 const simulate = 'chip=Apple M4,memory=16Gi,gpuCores=10'
 const GIB = 2 ** 30
@@ -164,6 +165,28 @@ describe('one Mac', () => {
     const unknown = await dev.mctl('chat', 'nobody', 'Hello')
     expect(unknown).toMatchObject({ code: 1, stdout: '' })
     expect(unknown.stderr).toContain('error: the gateway answered 404: ')
+  })
+
+  test('bash, zsh and fish complete commands, flags, types and names, as far as they are installed', async () => {
+    file('mctl', `#!/bin/sh\nexec '${process.execPath}' '${join(root, 'dist/src/bin/mctl.js')}' "$@"\n`)
+    chmodSync(join(files, 'mctl'), 0o755)
+    const env = { PATH: `${files}:${process.env['PATH'] ?? ''}`, MCTL_SERVER: dev.server }
+    const wanted = [
+      ['mctl descr', 'mctl describe'],
+      ['mctl get --sel', 'mctl get --selector'],
+      ['mctl describe node min', 'mctl describe node mini-1'],
+    ] as const
+    const tried = (['bash', 'zsh', 'fish'] as const).filter(hasShell)
+    expect(tried).toContain('bash')
+    const absent = ['zsh', 'fish'].filter((shell) => !(tried as readonly string[]).includes(shell))
+    if (absent.length > 0) console.info(`not installed, so its completion was not tried: ${absent.join(', ')}`)
+    await Promise.all(
+      tried.map(async (shell) => {
+        const script = file(`completion.${shell}`, (await mctl(['completion', shell])).stdout)
+        const completed = await completedBy(shell, `source ${script}`, wanted, env)
+        expect(completed, shell).toEqual(wanted.map(([, whole]) => whole))
+      }),
+    )
   })
 
   const good = documents(model('other', GIB), deployment('other', 'other'))

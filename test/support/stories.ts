@@ -51,6 +51,8 @@ export class StoryWorld {
   readonly #repos = new Map<string, GitRepo>()
   /** What a person will type when asked. */
   readonly answers: string[] = []
+  /** Of the command that is typed: `$ NAME=value mctl …`. */
+  env: Readonly<Record<string, string>> = {}
   /** What a person will do in the editor, one opening after the other. */
   readonly edits: ((text: string) => string)[] = []
   #background: { readonly stop: () => void; readonly ended: Promise<Printed> } | undefined
@@ -137,7 +139,7 @@ export class StoryWorld {
         question: () => Promise.resolve(this.answers.shift()),
         edit: (_, file) => Promise.resolve(this.#edit(file)),
       },
-      env: { MCTL_CONFIG: join(this.dir, 'config.yaml'), TMPDIR: this.dir },
+      env: { MCTL_CONFIG: join(this.dir, 'config.yaml'), TMPDIR: this.dir, ...this.env },
       cwd: this.dir,
       clock: this.cluster.clock,
       random: this.#random,
@@ -254,8 +256,11 @@ function clusterOf(line: string): StoryOptions {
 async function perform(world: StoryWorld, { line, stdin }: Step): Promise<Printed | undefined> {
   if (line.startsWith('#')) return undefined
   if (line.startsWith('!')) return happen(world, line, stdin)
-  const argv = wordsOf(line.slice(1))
-  if (argv[0] !== 'mctl') throw new Error(`a story types mctl commands only: ${line}`)
+  const words = wordsOf(line.slice(1).replaceAll('$DIR', world.dir))
+  const begin = words.indexOf('mctl')
+  world.env = Object.fromEntries(words.slice(0, begin).map((word) => word.split(/=(.*)/s).slice(0, 2)))
+  const argv = words.slice(begin)
+  if (begin < 0) throw new Error(`a story types mctl commands only: ${line}`)
   if (argv.at(-1) !== '&') return world.run(argv.slice(1), stdin?.replaceAll('$DIR', world.dir))
   await world.runBeside(argv.slice(1, -1))
   return undefined

@@ -12,7 +12,8 @@ import { Failures } from '../errors.ts'
 import { positiveInteger } from '../flags.ts'
 import { render, withoutManagers } from '../printers/render.ts'
 import type { ObjectFlags } from './objects.ts'
-import { change, deploymentAt, dryRunOf, objectsOf, say } from './objects.ts'
+import { refsOf } from '../targets.ts'
+import { change, deploymentAt, dryRunOf, say } from './objects.ts'
 
 export interface HistoryFlags extends ObjectFlags {
   readonly revision?: string
@@ -28,7 +29,7 @@ export async function history(cli: Cli, words: readonly string[], flags: History
     throw new CliError(`unable to match a printer suitable for the output format "${flags.output}": use json or yaml`)
   return withClient(cli, flags.server, async (client) => {
     const failures = new Failures(cli)
-    for (const ref of await objectsOf(cli, client, words, 'rollout history', flags))
+    for (const ref of await refsOf(cli, client, words, 'rollout history', flags))
       await failures.attempt(async () => {
         const refusal = (kind: string) => `no history viewer has been implemented for "${kind}"`
         const deployment = await deploymentAt(client, ref, refusal)
@@ -82,7 +83,7 @@ export async function undo(cli: Cli, words: readonly string[], flags: UndoFlags)
   const number = flags.toRevision === '0' ? undefined : positiveInteger('--to-revision', flags.toRevision)
   return withClient(cli, flags.server, async (client) => {
     const failures = new Failures(cli)
-    for (const ref of await objectsOf(cli, client, words, 'rollout undo', flags))
+    for (const ref of await refsOf(cli, client, words, 'rollout undo', flags))
       await failures.attempt(async () => {
         const refusal = (kind: string) => `no rollbacker has been implemented for "${kind}"`
         const deployment = await deploymentAt(client, ref, refusal)

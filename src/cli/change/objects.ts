@@ -1,4 +1,4 @@
-/** What scale, rollout, cordon and drain share: the objects that words or files name, dry runs, and their sentences. */
+/** What scale, rollout, cordon and drain share: flags, dry runs, patches, and their sentences. */
 import type { KindName } from '../../api/kinds.ts'
 import { kinds, qualifiedName } from '../../api/kinds.ts'
 import type { MctlObject } from '../../api/meta.ts'
@@ -6,10 +6,8 @@ import type { ModelDeployment } from '../../api/modeldeployment.ts'
 import type { Client, ObjectRef, WriteReply } from '../../rpc/messages.ts'
 import type { Cli } from '../context.ts'
 import { CliError } from '../context.ts'
-import { readManifests } from '../files.ts'
 import type { DryRun } from '../flags.ts'
 import { dryRunSuffix } from '../flags.ts'
-import { kindOf, refOf, refsOf } from '../targets.ts'
 
 export interface ObjectFlags {
   readonly server?: string
@@ -19,23 +17,6 @@ export interface ObjectFlags {
   readonly all?: boolean
   readonly selector?: string
   readonly dryRun?: string
-}
-
-/** The objects of a command: `TYPE NAME…`, `TYPE/NAME…`, or those in files. `verb` is the command's. */
-export async function objectsOf(
-  cli: Cli,
-  client: Client,
-  words: readonly string[],
-  verb: string,
-  flags: ObjectFlags,
-): Promise<readonly ObjectRef[]> {
-  if (flags.filename === undefined) return refsOf(cli, client, words, verb, flags)
-  if (words.length > 0 || flags.all || flags.selector !== undefined)
-    throw new CliError('when files are given with -f, neither names nor --all nor a selector may be')
-  const located = await readManifests(cli, flags.filename, flags.recursive === true)
-  return located.map(({ manifest: { kind, metadata } }) =>
-    refOf(kindOf(kind), metadata.name, metadata.namespace ?? flags.namespace),
-  )
 }
 
 export function dryRunOf({ dryRun = 'none' }: Pick<ObjectFlags, 'dryRun'>): DryRun {

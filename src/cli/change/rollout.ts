@@ -11,7 +11,8 @@ import type { Cli } from '../context.ts'
 import { CliError, withClient } from '../context.ts'
 import { Failures } from '../errors.ts'
 import type { ObjectFlags } from './objects.ts'
-import { change, deploymentAt, dryRunOf, notSupported, objectsOf, say } from './objects.ts'
+import { refsOf } from '../targets.ts'
+import { change, deploymentAt, dryRunOf, notSupported, say } from './objects.ts'
 import type { HistoryFlags, UndoFlags } from './history.ts'
 import { history, undo } from './history.ts'
 import type { StatusFlags } from './status.ts'
@@ -100,7 +101,7 @@ async function perform(cli: Cli, verb: Verb, words: readonly string[], flags: Ob
   const deed = deeds[verb]
   return withClient(cli, flags.server, async (client) => {
     const failures = new Failures(cli)
-    for (const ref of await objectsOf(cli, client, words, `rollout ${verb}`, flags))
+    for (const ref of await refsOf(cli, client, words, `rollout ${verb}`, flags))
       await failures.attempt(async () => {
         const deployment = await deploymentAt(client, ref, notSupported(deed.doing))
         const spec = deed.patchOf(deployment, cli.clock.nowMs())

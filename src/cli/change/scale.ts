@@ -11,7 +11,8 @@ import { CliError, withClient } from '../context.ts'
 import { parseDurationMs } from '../durations.ts'
 import { Failures } from '../errors.ts'
 import type { ObjectFlags } from './objects.ts'
-import { change, deploymentAt, dryRunOf, objectsOf, say } from './objects.ts'
+import { refsOf } from '../targets.ts'
+import { change, deploymentAt, dryRunOf, say } from './objects.ts'
 
 export interface ScaleFlags extends ObjectFlags {
   readonly replicas?: string
@@ -51,7 +52,7 @@ export async function scale(cli: Cli, words: readonly string[], flags: ScaleFlag
   const dryRun = dryRunOf(flags)
   const timeoutMs = parseDurationMs(flags.timeout ?? '0')
   return withClient(cli, flags.server, async (client) => {
-    const refs = await objectsOf(cli, client, words, 'scale', flags)
+    const refs = await refsOf(cli, client, words, 'scale', flags)
     if (refs.length === 0) throw new CliError('no objects passed to scale')
     if (refs.length > 1 && flags.resourceVersion !== undefined)
       throw new CliError('cannot use --resource-version with multiple resources')

@@ -11,7 +11,8 @@ import { Failures } from '../errors.ts'
 import { clauses } from '../describe/text.ts'
 import { positiveInteger } from '../flags.ts'
 import type { ObjectFlags } from './objects.ts'
-import { deploymentAt, objectsOf } from './objects.ts'
+import { refsOf } from '../targets.ts'
+import { deploymentAt } from './objects.ts'
 
 export interface StatusFlags extends ObjectFlags {
   readonly watch: string | boolean
@@ -27,7 +28,7 @@ export async function status(cli: Cli, words: readonly string[], flags: StatusFl
   const revision = flags.revision === undefined ? undefined : positiveInteger('--revision', flags.revision)
   return withClient(cli, flags.server, async (client) => {
     const failures = new Failures(cli)
-    for (const ref of await objectsOf(cli, client, words, 'rollout status', flags))
+    for (const ref of await refsOf(cli, client, words, 'rollout status', flags))
       await failures.attempt(() => follow(cli, client, ref, { watch, timeoutMs, revision }))
     return failures.exitCode
   })

@@ -18,6 +18,7 @@ import { Failures } from '../errors.ts'
 import { eventTable } from '../get/events.ts'
 import { byTime, listRows } from '../get/fetch.ts'
 import { emptyText, selectionOf } from '../get/flags.ts'
+import { planHint } from '../plan/hint.ts'
 import { render } from '../printers/render.ts'
 import type { Target } from '../targets.ts'
 import { refOf, targetsFrom } from '../targets.ts'
@@ -91,7 +92,14 @@ async function objectsOf(client: Client, target: Target, flags: DescribeFlags): 
 }
 
 async function describeOne(client: Client, object: MctlObject, flags: DescribeFlags): Promise<string> {
-  const blocks = [fields(headOf(object)), ...(await bodyOf(client, object)), ...whyNot(object), conditionsOf(object)]
+  const next = planHint(object)
+  const blocks = [
+    fields(headOf(object)),
+    ...(await bodyOf(client, object)),
+    ...whyNot(object),
+    ...(next === undefined ? [] : [fields([['What to do', next]])]),
+    conditionsOf(object),
+  ]
   if (flags.showEvents !== false && object.kind !== 'Event') blocks.push(await eventsOf(client, object))
   return renderBlocks(blocks)
 }

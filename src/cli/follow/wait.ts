@@ -12,6 +12,7 @@ import { parseDurationMs } from '../durations.ts'
 import { clauses } from '../describe/text.ts'
 import { Failures } from '../errors.ts'
 import type { TargetFlags } from '../targets.ts'
+import { planHint } from '../plan/hint.ts'
 import { refsOf } from '../targets.ts'
 
 export interface WaitFlags extends TargetFlags {
@@ -165,5 +166,6 @@ function lastWords(object: MctlObject | undefined): string {
     const [first = '', ...others] = clauses(message)
     lines.push(`  ${type}=${status}: ${reason}: ${first}`, ...others.map((clause) => `    ${clause}`))
   }
-  return lines.map((line) => `\n${line}`).join('')
+  const hint = planHint(object)
+  return [...lines, ...(hint === undefined ? [] : [hint])].map((line) => `\n${line}`).join('')
 }

@@ -9,9 +9,8 @@ import type { Cli } from '../context.ts'
 import { CliError, withClient } from '../context.ts'
 import { parseDurationMs } from '../durations.ts'
 import { Failures } from '../errors.ts'
-import { readManifests } from '../files.ts'
 import { dryRunOf, dryRunSuffix } from '../flags.ts'
-import { kindOf, refOf, refsOf } from '../targets.ts'
+import { refOf, refsOf, targetsFrom } from '../targets.ts'
 
 export interface DeleteFlags {
   readonly server?: string
@@ -167,12 +166,10 @@ async function doomedOf(
   flags: DeleteFlags,
 ): Promise<readonly Doomed[]> {
   if (flags.filename === undefined) return (await refsOf(cli, client, words, 'delete', flags)).map((ref) => ({ ref }))
-  if (words.length > 0 || flags.all || flags.selector !== undefined || flags.fieldSelector !== undefined)
-    throw new CliError('when files are given with -f, neither names nor --all nor a selector may be')
-  const located = await readManifests(cli, flags.filename, flags.recursive === true)
-  return located.map(({ manifest: { kind, metadata }, file }) => ({
-    ref: refOf(kindOf(kind), metadata.name, metadata.namespace ?? flags.namespace),
-    file,
+  const targets = await targetsFrom(cli, words, 'delete', flags)
+  return targets.map(({ kind, name = '', namespace, file }) => ({
+    ref: refOf(kind, name, namespace),
+    ...(file === undefined ? {} : { file }),
   }))
 }
 

@@ -11,10 +11,10 @@ import { Failures } from '../errors.ts'
 import { dryRunOf, dryRunSuffix } from '../flags.ts'
 import { outputOf } from '../printers/output.ts'
 import { withoutManagers } from '../printers/render.ts'
-import type { FileFlags } from '../targets.ts'
+import type { TargetFlags } from '../targets.ts'
 import { refsOf } from '../targets.ts'
 
-export interface MutateFlags extends FileFlags {
+export interface MutateFlags extends TargetFlags {
   readonly server?: string
   readonly all?: boolean
   readonly selector?: string
