@@ -67,13 +67,20 @@ beforeAll(async () => {
   key = (await mctl('api-key', 'create', 'test')).stdout.trim()
 })
 afterAll(async () => {
-  for (const name of ['single', 'pipe', 'tensor', 'rpc'])
+  for (const name of ['single', 'pipe', 'tensor', 'rpc', 'duo'])
     await mctl('delete', 'md', name, '--ignore-not-found', '--timeout', '30s')
   await lab.end()
   rmSync(dir, { recursive: true, force: true, maxRetries: 10 })
 })
 
-const manifest = (name: string, engine: string, parallelism: object, source = 'file:smollm2-135m') =>
+interface Wish {
+  readonly engine: string
+  readonly parallelism: object
+  readonly source?: string
+  readonly placement?: object
+}
+
+const manifest = (name: string, { engine, parallelism, source = 'file:smollm2-135m', placement = {} }: Wish) =>
   JSON.stringify({
     apiVersion: 'mctl.dev/v1alpha1',
     kind: 'ModelDeployment',
@@ -83,12 +90,13 @@ const manifest = (name: string, engine: string, parallelism: object, source = 'f
       parallelism,
       serving: { contextTokens: 512, concurrency: 1 },
       engine: { name: engine },
+      placement,
     },
   })
 
-async function serve(name: string, engine: string, parallelism: object, source?: string): Promise<void> {
+async function serve(name: string, wish: Wish): Promise<void> {
   const file = join(dir, `${name}.json`)
-  writeFileSync(file, manifest(name, engine, parallelism, source))
+  writeFileSync(file, manifest(name, wish))
   const applied = await mctl('apply', '-f', file, '--wait', '--timeout', '100s')
   expect([applied.code, applied.stderr]).toEqual([0, ''])
 }
@@ -135,7 +143,7 @@ describe.skipIf(obstacle !== undefined)('a model cut over machines of a network'
   ])(
     '%s: the ranks meet on their own addresses and answer through doors that only the gateway opens',
     async (name, cut) => {
-      await serve(name, 'mlx', cut)
+      await serve(name, { engine: 'mlx', parallelism: cut })
       expect(await ask(name, bearer())).toEqual({ status: 200, text: expect.stringContaining('Paris') as string })
       const { stdout } = await mctl('get', 'shards', '-o', 'json')
       const shards = (JSON.parse(stdout) as { items: RankOf[] }).items
@@ -186,7 +194,7 @@ withLlamaCpp(() =>
     }
 
     test('the worker, which does what anybody asks, is reached by its leader alone, and heals', async () => {
-      await serve('rpc', 'llamacpp', { strategy: 'Pipeline', degree: 2 }, GGUF_SOURCE)
+      await serve('rpc', { engine: 'llamacpp', parallelism: { strategy: 'Pipeline', degree: 2 }, source: GGUF_SOURCE })
       const answers = async () => (await ask('rpc', bearer())).text.includes('Paris')
       expect(await answers()).toBe(true)
       const [leader, worker] = await ranks()
@@ -316,7 +324,7 @@ describe.skipIf(obstacle !== undefined)('who does not belong is refused, told wh
     const ann = { MCTL_CONFIG: out }
     expect((await lab.mctl('client', ['get', 'nodes'], ann)).code).toBe(0)
     const file = join(dir, 'single.json')
-    writeFileSync(file, manifest('single', 'fake', { strategy: 'Data' }))
+    writeFileSync(file, manifest('single', { engine: 'fake', parallelism: { strategy: 'Data' } }))
     const applied = await lab.mctl('client', ['apply', '-f', file], ann)
     expect([applied.code, applied.stderr]).toEqual([1, expect.stringContaining('user "ann" (viewer) may not apply')])
     // She talks through the gateway: her context knows the authority, and a key opens.
@@ -367,7 +375,7 @@ describe.skipIf(obstacle !== undefined)('serving goes on', () => {
   }
 
   test('while somebody holds connections, drips, sends rubbish to every port, and floods joins', async () => {
-    await serve('single', 'fake', { strategy: 'Data' })
+    await serve('single', { engine: 'fake', parallelism: { strategy: 'Data' } })
     await until(async () => (await ask('single', bearer())).status === 200, 60_000, 'it answers')
     const { address, port } = await doorOf('single')
     const pester = (what: string, at: string, ...more: string[]) =>
@@ -391,7 +399,10 @@ describe.skipIf(obstacle !== undefined)('serving goes on', () => {
     expect((await ask('single', bearer())).status).toBe(200)
   })
 
-  test('over a line that loses packets, and after a cable was out for longer than a node is waited for', async () => {
+  const epochOf = async (name: string) =>
+    (JSON.parse((await mctl('get', 'sg', `${name}-0`, '-o', 'json')).stdout) as { spec: { epoch: number } }).spec.epoch
+
+  test('over a line that loses packets, and after a cable was out and others were parted for longer than a node is waited for', async () => {
     const before = await doorOf('single')
     await lab.narrow(before.node)
     // Somebody else's bytes crowd the line meanwhile.
@@ -411,6 +422,13 @@ describe.skipIf(obstacle !== undefined)('serving goes on', () => {
     for (let asked = 0; asked < 5; asked++) expect((await ask('single', bearer())).status).toBe(200)
     await bulk
     expect(await lab.widen(before.node)).toBeGreaterThan(0)
+    // Meanwhile the two others lose each other, with a gang between them, and one of them the server, both ways.
+    const [one = '', two = ''] = MACHINES.filter((name) => name !== before.node)
+    const duo = { engine: 'fake', parallelism: { strategy: 'Pipeline', degree: 2 }, placement: { nodes: [one, two] } }
+    await serve('duo', duo)
+    const gang = await epochOf('duo')
+    await lab.part(one, two)
+    await lab.part('control', one)
     await lab.cut(before.node)
     const nodes = async () => (await mctl('get', 'nodes', '--no-headers')).stdout
     await until(
@@ -420,10 +438,16 @@ describe.skipIf(obstacle !== undefined)('serving goes on', () => {
     )
     const away = await ask('single', bearer())
     expect([away.status, away.text]).toEqual([503, expect.stringContaining('No replica of `single` is ready')])
+    await until(async () => new RegExp(`^${one} +NotReady`, 'm').test(await nodes()), 60_000, 'the parted one is, too')
+    expect(await nodes()).toMatch(new RegExp(`^${two} +Ready`, 'm'))
     await lab.mend(before.node)
+    await lab.reunite(one, two)
+    await lab.reunite('control', one)
     await until(async () => (await ask('single', bearer())).status === 200, 60_000, 'it answers again')
     // The engine served on in the dark: nothing was started anew.
     expect((await doorOf('single')).pid).toBe(before.pid)
+    await until(async () => (await ask('duo', bearer())).status === 200, 60_000, 'the gang answers again')
+    expect(await epochOf('duo')).toBe(gang)
   })
 })
 

@@ -73,6 +73,25 @@ export class NetLab {
     await this.#inSwitch('ip', 'link', 'set', `p-${name}`, 'up')
   }
 
+  /** Whatever the two send each other is lost on the way, and nobody is told; all others hear them as before. */
+  async part(one: string, other: string): Promise<void> {
+    for (const [from, to] of [
+      [one, other],
+      [other, one],
+    ] as const)
+      await this.#neighbour(from, 'replace', to, 'lladdr', '02:00:00:00:00:01', 'nud', 'permanent')
+  }
+  async reunite(one: string, other: string): Promise<void> {
+    for (const [from, to] of [
+      [one, other],
+      [other, one],
+    ] as const)
+      await this.#neighbour(from, 'delete', to)
+  }
+  async #neighbour(at: string, verb: string, of: string, ...more: readonly string[]): Promise<void> {
+    await ip('-n', this.space(at), 'neigh', verb, this.address(of), 'dev', 'eth0', ...more)
+  }
+
   /** What the machine sends passes a narrow gate with hardly any room to wait: packets that come in a burst are lost. */
   async narrow(name: string): Promise<void> {
     await this.#tc(name, 'replace', ...['tbf', 'rate', '1mbit', 'burst', '2kb', 'limit', '2500'])
