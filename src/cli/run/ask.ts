@@ -109,7 +109,7 @@ async function fetchFrom({ url, authorityPem }: Gateway, path: string, request: 
 }
 
 const hints: Readonly<Record<number, string>> = {
-  401: 'Make one with `mctl api-key create NAME` (an admin may), and set MCTL_API_KEY to it.',
+  401: 'Set MCTL_API_KEY to one that an admin made.',
   404: '`mctl get md -o wide` shows under SERVED-NAME what there is to talk with.',
   503: '`mctl get md` shows what is ready, `mctl describe md NAME` why it is not.',
 }
