@@ -353,7 +353,8 @@ describe('streams over gRPC', () => {
 
   test('a server that stops cuts a handler that does not end', async () => {
     const server = await aServer({ version: () => new Promise(() => {}) })
-    const client = aClient(server.address)
+    // It looks for a server that comes back, as long as a connection may take.
+    const client = aClient(server.address, { connectTimeoutMs: 200 })
     const call = codeOf(client.version({}))
     await new Promise((resolve) => setTimeout(resolve, 100))
     await server.stop(100)

@@ -4,6 +4,6 @@ import { runChaos } from './chaos.ts'
 
 test('processes are killed and stopped at random: every request ends, and all states agree afterwards', async () => {
   const lines: string[] = []
-  const findings = await runChaos({ seconds: 35, seed: 1, engine: 'fake', say: (line) => void lines.push(line) })
+  const findings = await runChaos({ seconds: 60, seed: 1, engine: 'fake', say: (line) => void lines.push(line) })
   expect(findings, lines.join('\n')).toEqual([])
 }, 600_000)
