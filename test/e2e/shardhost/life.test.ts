@@ -98,7 +98,7 @@ test('a second stop shortens the first', async () => {
 })
 
 test('what a shard cannot have is told: memory, a start in time, a completion', async () => {
-  const short = anotherAgent({ startupDeadlineMs: () => 4000 })
+  const short = anotherAgent({ startupDeadlineMs: () => 1500 })
   await short.hosts.recover()
   const cases = [
     { args: ['--refuse-memory'], exit: { code: 70, reason: 'EngineExited' }, says: 'cannot allocate 100000000 bytes' },
@@ -107,7 +107,7 @@ test('what a shard cannot have is told: memory, a start in time, a completion', 
       exit: { code: 9, reason: 'EngineExited' },
       says: 'crashed on start',
     },
-    { args: ['--hang'], exit: { signal: 'SIGKILL', reason: 'StartDeadline' }, says: 'still Loading after 4 s' },
+    { args: ['--hang'], exit: { signal: 'SIGKILL', reason: 'StartDeadline' }, says: 'still Loading after 1.5 s' },
     {
       args: ['--lie-ready'],
       exit: { code: 0, reason: 'StartDeadline' },
