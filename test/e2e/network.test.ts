@@ -2,10 +2,11 @@
  * Several machines, each with an address of its own: joined by token over TLS, serving the real engine across the
  * network, and shut to everybody who does not belong. Machines are network namespaces (see support/netlab.ts).
  */
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { GGUF_SOURCE, withLlamaCpp } from '../support/llamacpp.ts'
+import { GGUF_SOURCE, ggufDir, withLlamaCpp } from '../support/llamacpp.ts'
 import { NetLab, labObstacle } from '../support/netlab.ts'
 import type { Placed } from '../support/netlab.ts'
 import { root, until } from '../support/processes.ts'
@@ -21,6 +22,8 @@ let server: string
 let gateway: string
 let admin: Readonly<Record<string, string>>
 let key: string
+/** For the server and the agents. */
+let hub: Readonly<Record<string, string>>
 const agents = new Map<string, Placed>()
 
 const mctl = (...args: string[]) => lab.mctl('control', args, admin)
@@ -40,8 +43,19 @@ function agent(machine: string, name: string, token: string, address = server): 
     machine,
     ['agent', '--server', address, '--name', name, '--data-dir', join(dir, name)],
     join(dir, `${name}.log`),
-    { MCTL_TOKEN: token },
+    { MCTL_TOKEN: token, MCTL_MODELS_DIR: modelsOf(name), ...hub },
   )
+}
+
+/** Machines of the lab share one disk: each gets a models folder of its own, with the files that a setup leaves there. */
+function modelsOf(name: string): string {
+  const own = join(dir, `${name}-models`)
+  if (!existsSync(own)) {
+    mkdirSync(own)
+    for (const model of ['smollm2-135m', 'smollm2-135m-gguf'])
+      if (existsSync(join(dirname(ggufDir), model))) execFileSync('cp', ['-rl', join(dirname(ggufDir), model), own])
+  }
+  return own
 }
 
 /** Runs an agent that is to be refused; what it said, and its exit code. */
@@ -56,10 +70,13 @@ beforeAll(async () => {
   lab = await NetLab.make(['control', 'm1', 'm2', 'm3', ...STRANGER])
   server = `${lab.address('control')}:${SERVER_PORT}`
   gateway = `https://${lab.address('control')}:${GATEWAY_PORT}`
+  void lab.run('control', tsx('hubserver.ts', lab.address('control'), dir))
+  await until(() => existsSync(join(dir, 'endpoint')), 60_000, 'the hub listens')
+  hub = { HF_ENDPOINT: readFileSync(join(dir, 'endpoint'), 'utf8') }
   const data = join(dir, 'server')
   admin = { MCTL_DATA_DIR: data }
   const listen = ['--listen', server, '--gateway', `${lab.address('control')}:${GATEWAY_PORT}`]
-  lab.start('control', ['server', '--data-dir', data, ...listen], join(dir, 'server.log'))
+  lab.start('control', ['server', '--data-dir', data, ...listen], join(dir, 'server.log'), hub)
   await until(async () => (await mctl('get', 'nodes')).code === 0, 60_000, 'the server knows its admin')
   for (const name of MACHINES) agents.set(name, agent(name, name, await tokenFor('--node', name)))
   const readyNodes = async () => (await mctl('get', 'nodes', '--no-headers')).stdout.match(/ Ready /g)?.length
@@ -67,7 +84,7 @@ beforeAll(async () => {
   key = (await mctl('api-key', 'create', 'test')).stdout.trim()
 })
 afterAll(async () => {
-  for (const name of ['single', 'pipe', 'tensor', 'rpc', 'duo'])
+  for (const name of ['single', 'pipe', 'tensor', 'rpc', 'duo', 'handed'])
     await mctl('delete', 'md', name, '--ignore-not-found', '--timeout', '30s')
   await lab.end()
   rmSync(dir, { recursive: true, force: true, maxRetries: 10 })
@@ -237,6 +254,46 @@ withLlamaCpp(() =>
 
 const credentialsOf = (name: string) =>
   JSON.parse(readFileSync(join(dir, name, 'credentials.json'), 'utf8')) as Record<'certificatePem' | 'keyPem', string>
+
+describe.skipIf(obstacle !== undefined)('files of a model between machines', () => {
+  test('the hub is asked once, the other node gets them from its peer; a node whose Node was deleted gets none', async () => {
+    const parallelism = { strategy: 'Pipeline', degree: 2 }
+    await serve('handed', { engine: 'fake', parallelism, source: 'hf://demo/handed' })
+    const asked = readFileSync(join(dir, 'asked'), 'utf8').split('\n')
+    expect(asked.filter((line) => line === 'model.safetensors whole')).toHaveLength(1)
+    const { items } = JSON.parse((await mctl('get', 'shards', '-o', 'json')).stdout) as {
+      items: { spec: { nodeName: string } }[]
+    }
+    const [holder = '', other] = items.map(({ spec }) => spec.nodeName)
+    expect(other).not.toBe(holder)
+    const { status } = JSON.parse((await mctl('get', 'node', holder, '-o', 'json')).stdout) as {
+      status: { addresses: { type: string; address: string; port: number }[] }
+    }
+    const door = status.addresses.find(({ type }) => type === 'Models')
+    const guest = agent('client', 'guest', await tokenFor('--node', 'guest'))
+    await until(async () => (await mctl('get', 'node', 'guest')).code === 0, 60_000, 'the guest has joined')
+    const { certificatePem, keyPem } = credentialsOf('guest')
+    writeFileSync(join(dir, 'guest.pem'), `${certificatePem}\n${keyPem}`)
+    const url = `https://${door?.address}:${door?.port}/v1/files/${'0'.repeat(64)}`
+    const own = ['--cert', join(dir, 'guest.pem')]
+    const knock = async () =>
+      (await lab.run('client', ['curl', '-sk', '-m', '5', '-w', ' %{http_code}', ...own, url])).stdout
+    await until(async () => (await knock()) === ' 404', 20_000, 'the guest may ask')
+    await guest.end('SIGTERM')
+    // A Ready node is not deleted: its silence has to be noticed first.
+    await until(async () => (await mctl('delete', 'node', 'guest')).code === 0, 60_000, 'the guest is deleted')
+    const refused = 'the certificate of node "guest" was revoked: its Node was deleted'
+    await until(async () => (await knock()) === `${refused} 403`, 20_000, 'the guest is refused')
+    await knock()
+    expect(
+      agents
+        .get(holder)
+        ?.log()
+        .match(/refused at the models door/g),
+    ).toHaveLength(1)
+    expect((await mctl('delete', 'md', 'handed')).code).toBe(0)
+  })
+})
 
 describe.skipIf(obstacle !== undefined)('who does not belong is refused, told why, and logged', () => {
   test('a wrong, a used and an expired token, and one for another name', async () => {

@@ -129,7 +129,10 @@ export class TestHub {
 
   readonly #scheme: 'http' | 'https'
 
-  private constructor(tls: HubTls | undefined) {
+  readonly #address: string
+
+  private constructor(tls: HubTls | undefined, address: string) {
+    this.#address = address
     const serving = (at: 'hub' | 'storage') => (request: IncomingMessage, response: ServerResponse) =>
       void this.#serve(request, response, at)
     const open = (at: 'hub' | 'storage'): Server =>
@@ -145,10 +148,10 @@ export class TestHub {
   }
 
   /** With `tls` it speaks https. */
-  static async start(tls?: HubTls): Promise<TestHub> {
-    const hub = new TestHub(tls)
+  static async start(tls?: HubTls, address = '127.0.0.1'): Promise<TestHub> {
+    const hub = new TestHub(tls, address)
     for (const server of [hub.#hub, hub.#storage]) {
-      server.listen(0, '127.0.0.1')
+      server.listen(0, address)
       await once(server, 'listening')
     }
     hub.#ports = [hub.#hub, hub.#storage].map((server) => (server.address() as AddressInfo).port)
@@ -157,11 +160,11 @@ export class TestHub {
 
   /** For HF_ENDPOINT. */
   get endpoint(): string {
-    return `${this.#scheme}://127.0.0.1:${this.#ports[0]}`
+    return `${this.#scheme}://${this.#address}:${this.#ports[0]}`
   }
 
   get storage(): string {
-    return `${this.#scheme}://127.0.0.1:${this.#ports[1]}`
+    return `${this.#scheme}://${this.#address}:${this.#ports[1]}`
   }
 
   async stop(): Promise<void> {
