@@ -3,6 +3,7 @@
  * the server's absence (shards serve on) and is itself outlived by its shards (the hosts live on). All that touches
  * time, disk, processes or the network comes in by a door, so that the simulator runs this very class.
  */
+import type { LinkMeasurement, LinkOrder } from '../src/api/links.ts'
 import type { Peer } from '../src/api/peers.ts'
 import type { Clock, Random } from '../src/lib/clock.ts'
 
@@ -42,6 +43,8 @@ export interface AgentDoors {
   readonly probeEngines: (known?: EngineReport) => Promise<EngineReport>
   /** Hears whose certificates count. */
   readonly onMembers?: SessionDoors['onMembers']
+  /** Absent: this agent measures no links. */
+  readonly measureLink?: (order: LinkOrder) => Promise<LinkMeasurement>
   readonly record: AgentRecord
   /** Among the agents of one machine; absent: this is the only one. */
   readonly pressureTurn?: PressureTurn
@@ -57,6 +60,8 @@ export interface AgentOptions {
   readonly address?: string
   /** Where other nodes get files of models; absent: nowhere. */
   readonly modelsDoor?: { readonly address: string; readonly port: number }
+  /** Where other nodes ask to measure links; absent: nowhere. */
+  readonly linksDoor?: { readonly address: string; readonly port: number }
   readonly labels?: Readonly<Record<string, string>>
 }
 
@@ -93,7 +98,7 @@ export class Agent {
   #settlingUntilMs = -Infinity
 
   constructor(doors: AgentDoors, options: AgentOptions) {
-    const { nodeName, agentVersion, address = '127.0.0.1', modelsDoor, labels = {} } = options
+    const { nodeName, agentVersion, address = '127.0.0.1', modelsDoor, linksDoor, labels = {} } = options
     this.#doors = doors
     this.#options = options
     this.#awake = new AwakeTime(doors.clock, PASS_PERIOD_MS)
@@ -116,6 +121,7 @@ export class Agent {
       agentVersion,
       address,
       modelsDoor,
+      linksDoor,
       ownEngines: () => this.#ownEngines(),
       session: () => this.#contact.session(),
       nowMs: () => this.#contact.nowMs(),

@@ -6,6 +6,7 @@ import type { BackoffPolicy } from '../src/lib/backoff.ts'
 import { backoffMs } from '../src/lib/backoff.ts'
 import type { Clock, Random } from '../src/lib/clock.ts'
 import { sleep } from '../src/lib/clock.ts'
+import type { LinkMeasurement, LinkOrder } from '../src/api/links.ts'
 import { messageOf } from '../src/lib/errors.ts'
 import type { Logger } from '../src/lib/log.ts'
 import type { Client } from '../src/rpc/messages.ts'
@@ -36,6 +37,8 @@ export interface ContactDoors {
   readonly onWanted: () => void
   readonly heartbeat: () => Promise<Omit<Heartbeat, 'type'>>
   readonly onMembers?: SessionDoors['onMembers']
+  /** Absent: this agent measures no links. */
+  readonly measureLink?: (order: LinkOrder) => Promise<LinkMeasurement>
 }
 
 /** A session that was welcomed; `control` ends it. */
@@ -129,7 +132,7 @@ export class ServerContact {
   }
 
   #newSession(control: AbortController, onWelcome: () => void): Session {
-    const { nodeName, client, clock, hosts, wanted, onWanted, heartbeat, onMembers } = this.#doors
+    const { nodeName, client, clock, hosts, wanted, onWanted, heartbeat, onMembers, measureLink } = this.#doors
     const session: Session = new Session({
       nodeName,
       client,
@@ -146,6 +149,7 @@ export class ServerContact {
       onWanted,
       heartbeat,
       ...(onMembers === undefined ? {} : { onMembers }),
+      measureLink,
     })
     return session
   }

@@ -7,6 +7,7 @@ import { readFileSync, statSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { RequestListener, Server } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { TLSSocket, createSecureContext } from 'node:tls'
 import type { SecureContext, SecureContextOptions } from 'node:tls'
@@ -55,6 +56,26 @@ export interface NodeIdentity {
 
 export const readIdentity = (credentialsFile: string): NodeIdentity =>
   JSON.parse(readFileSync(credentialsFile, 'utf8')) as NodeIdentity
+
+export interface OpenDoor {
+  readonly port: number
+  close(): Promise<void>
+}
+
+/** Listens on a port of the system's choice: on every link of the node with credentials, else on loopback only. */
+export async function listening(server: Server, credentialsFile: string | undefined): Promise<OpenDoor> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    if (credentialsFile === undefined) server.listen(0, '127.0.0.1', resolve)
+    else server.listen(0, resolve)
+  })
+  const { port } = server.address() as AddressInfo
+  const close = (): Promise<void> => {
+    server.closeAllConnections()
+    return new Promise((resolve) => server.close(() => resolve()))
+  }
+  return { port, close }
+}
 
 class Contexts {
   readonly #file: string

@@ -19,9 +19,17 @@ export interface Gate {
 /** Nothing of these is on a network: they need no gate. */
 const isOwn = (address: string): boolean => /^127\./.test(address) || address === '::1'
 
-/** undefined: the rank meets nobody, or only neighbours on this machine. `hosts`: as in the rendezvous, `ip:port`. */
-export function gateOf(port: number, hosts: readonly (readonly string[])[]): Gate | undefined {
-  const members = [...new Set(hosts.flat().map((host) => host.slice(0, host.lastIndexOf(':')).replace(/^\[|\]$/g, '')))]
+/**
+ * undefined: the rank meets nobody, or only neighbours on this machine. `hosts`: as in the rendezvous, `ip:port`;
+ * `known`: all addresses that a rank may come from, where the rendezvous says so.
+ */
+export function gateOf(
+  port: number,
+  hosts: readonly (readonly string[])[],
+  known: readonly string[] = [],
+): Gate | undefined {
+  const met = hosts.flat().map((host) => host.slice(0, host.lastIndexOf(':')).replace(/^\[|\]$/g, ''))
+  const members = [...new Set([...met, ...known])]
   return hosts.length < 2 || members.every(isOwn) ? undefined : { port, members: members.sort() }
 }
 

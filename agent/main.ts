@@ -4,6 +4,7 @@
  */
 import { mkdirSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
+import type { LinkOrder } from '../src/api/links.ts'
 import { shapeOfModel } from '../src/api/modelfiles/shape.ts'
 import { systemClock, systemRandom } from '../src/lib/clock.ts'
 import { OpError, isOpError, messageOf } from '../src/lib/errors.ts'
@@ -25,6 +26,8 @@ import { Members } from './fetch/members.ts'
 import { checkEndpoint, hubRequests, peerDoors } from './fetch/hub.ts'
 import { FILES_AT_ONCE, ModelFetcher } from './fetch/fetcher.ts'
 import { threadedTransfers } from './fetch/transfer/threads.ts'
+import { openMeasuringDoor } from './links/door.ts'
+import { measureLink } from './links/measure.ts'
 import { DiskShelf } from './models.ts'
 import { keepAwake } from './awake.ts'
 import type { EngineReport } from './nodestatus.ts'
@@ -124,6 +127,9 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
       fetcher && (await openDoor({ ...options, address, credentialsFile, bootId, claims: fetcher.claims, members }))
     const firewall = new Firewall({ platform: process.platform, dataDir, log })
     const hosts = openHosts(credentialsFile === undefined ? hostDoors : { ...hostDoors, firewall })
+    const isServing = () => hosts.list().some(({ state }) => state !== undefined && state.phase !== 'Exited')
+    // A laboratory node has no links of its own.
+    const links = simulation === undefined ? await openLinks(options, credentialsFile, isServing) : undefined
     const agent = new Agent(
       {
         client,
@@ -133,6 +139,7 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
         onMembers: (list) => members.set(list),
         observe: machine.observe,
         probeEngines: machine.probe,
+        ...(links === undefined ? {} : { measureLink: links.measure }),
         record: fileRecord(dataDir),
         pressureTurn: sharedTurn(join(options.userDataDir, 'pressure'), systemClock),
         clock: systemClock,
@@ -144,18 +151,18 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
         agentVersion: options.agentVersion,
         address,
         ...(door === undefined ? {} : { modelsDoor: door }),
+        ...(links === undefined ? {} : { linksDoor: { address, port: links.door.port } }),
         ...(options.labels === undefined ? {} : { labels: options.labels }),
       },
     )
     late.agent = agent
     listen(agent, options)
-    const busy = () => hosts.list().some(({ state }) => state !== undefined && state.phase !== 'Exited')
-    const awake = keepAwake({ platform: process.platform, clock: systemClock, signal: over.signal, busy })
+    const awake = keepAwake({ platform: process.platform, clock: systemClock, signal: over.signal, busy: isServing })
     const scanning = shelf.run(over.signal)
     const end = await agent.run()
     over.abort()
     await Promise.all([scanning, awake])
-    await door?.close()
+    await Promise.all([door?.close(), links?.door.close()])
     client.close()
     return end.kind === 'Stopped' ? 0 : 1
   } finally {
@@ -229,6 +236,26 @@ function fetcherOf(
     ended = now
   })
   return fetcher
+}
+
+/** The door at which others measure their links to us, and the way to measure ours. */
+async function openLinks(
+  { dataDir, log }: RunAgentOptions,
+  credentialsFile: string | undefined,
+  isServing: () => boolean,
+) {
+  const ownAddresses = () => Object.values(systemInterfaces()).flatMap((found) => found.map(({ address }) => address))
+  const door = await openMeasuringDoor({
+    credentialsFile,
+    isServing,
+    ownAddresses,
+    clock: systemClock,
+    random: systemRandom,
+    log,
+  })
+  const { ask } = peerDoors(credentialsFile === undefined ? undefined : () => credentialsOf(dataDir))
+  const doors = { ask, isServing, platform: process.platform, clock: systemClock }
+  return { door, measure: (order: LinkOrder) => measureLink(doors, order) }
 }
 
 function credentialsOf(dataDir: string): Credentials {

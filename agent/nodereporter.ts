@@ -33,6 +33,7 @@ export interface NodeReporterDoors {
   /** Where this node's shards listen. */
   readonly address: string
   readonly modelsDoor?: NodeStatusInput['modelsDoor']
+  readonly linksDoor?: NodeStatusInput['linksDoor']
   readonly ownEngines: () => OwnEngines
   readonly session: () => OpenSession | undefined
   readonly nowMs: () => number
@@ -179,7 +180,7 @@ export class NodeReporter {
   }
 
   #reportOf(facts: MachineFacts): NodeReport {
-    const { models, agentVersion, address, modelsDoor, clock, nowMs } = this.#doors
+    const { models, agentVersion, address, modelsDoor, linksDoor, clock, nowMs } = this.#doors
     return nodeReport({
       memoryPressed: isPressed(this.#pressure, clock.monotonicMs()),
       facts,
@@ -189,6 +190,7 @@ export class NodeReporter {
       agentVersion,
       address,
       modelsDoor,
+      linksDoor,
       conditions: this.#conditions,
       nowMs: nowMs(),
     })

@@ -29,6 +29,8 @@ export interface NodeStatusInput {
   readonly address: string
   /** Where other nodes get files of models; absent: nowhere. */
   readonly modelsDoor?: { readonly address: string; readonly port: number } | undefined
+  /** Where other nodes ask to measure links; absent: nowhere. */
+  readonly linksDoor?: { readonly address: string; readonly port: number } | undefined
   /** Conditions that were reported before: their times stay while they do not flip. */
   readonly conditions: readonly Condition[]
   readonly nowMs: number
@@ -41,7 +43,7 @@ export type NodeReport = Pick<
 
 /** The agent's part of Node.status: equal inputs give equal reports, so that only changes are written. */
 export function nodeReport(input: NodeStatusInput): NodeReport {
-  const { facts, engines, models, agentVersion, address, modelsDoor } = input
+  const { facts, engines, models, agentVersion, address, modelsDoor, linksDoor } = input
   const gpuMemory = facts.gpuMemoryBytes
   return {
     nodeInfo: {
@@ -62,13 +64,14 @@ export function nodeReport(input: NodeStatusInput): NodeReport {
     ...(facts.ports === undefined ? {} : { ports: facts.ports }),
     addresses: [
       { type: 'Internal', address },
-      ...(modelsDoor === undefined
-        ? []
-        : [{ type: 'Models' as const, address: modelsDoor.address, port: modelsDoor.port }]),
+      ...(modelsDoor === undefined ? [] : [{ type: 'Models', ...addressOf(modelsDoor) } as const]),
+      ...(linksDoor === undefined ? [] : [{ type: 'Links', ...addressOf(linksDoor) } as const]),
     ],
     conditions: setConditions(input.conditions, conditionsOf(input), input.nowMs),
   }
 }
+
+const addressOf = ({ address, port }: { readonly address: string; readonly port: number }) => ({ address, port })
 
 const modelReport = ({ source, digest, state, sizeBytes }: LocalModel): NodeModel => ({
   source,

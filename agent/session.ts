@@ -3,6 +3,7 @@
  * it. The agent opens the next one; losing one is no reason to touch a shard.
  */
 import type { Member, Peer } from '../src/api/peers.ts'
+import type { LinkMeasurement, LinkOrder } from '../src/api/links.ts'
 import type { Clock } from '../src/lib/clock.ts'
 import { every } from '../src/lib/clock.ts'
 import { OpError, isOpError } from '../src/lib/errors.ts'
@@ -34,6 +35,8 @@ export interface SessionDoors {
   readonly onMembers?: (members: readonly Member[]) => void
   /** Takes a fresh reading of the machine. */
   readonly heartbeat: () => Promise<Omit<Heartbeat, 'type'>>
+  /** Absent: this agent measures nothing. Never rejects. */
+  readonly measureLink?: ((order: LinkOrder) => Promise<LinkMeasurement>) | undefined
 }
 
 /** A silent server that used to send Ticks is gone after so many heartbeats. */
@@ -147,9 +150,21 @@ export class Session {
         case 'Members':
           this.#doors.onMembers?.(message.members)
           break
+        case 'MeasureLink':
+          void this.#measure(message)
+          break
       }
       if (this.#over.signal.aborted) return
     }
+  }
+
+  async #measure({ requestId, order }: Extract<ServerMessage, { type: 'MeasureLink' }>): Promise<void> {
+    const { measureLink } = this.#doors
+    const measurement: LinkMeasurement =
+      measureLink === undefined
+        ? { kind: 'NotDone', message: 'this agent measures no links' }
+        : await measureLink(order)
+    void this.#outbox.send({ type: 'LinkMeasured', requestId, measurement })
   }
 
   async #watch({ clusterUid }: Welcome): Promise<void> {

@@ -3,11 +3,10 @@
  * Only what a record of ours names is ever opened, under a plain name in its own folder; a file that is still coming is
  * handed on as it comes. Whoever fetches verifies.
  */
-import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
@@ -15,7 +14,8 @@ import { NODES } from '../../src/api/trust.ts'
 import { messageOf } from '../../src/lib/errors.ts'
 import type { Logger } from '../../src/lib/log.ts'
 import { pemOf, readCertificate } from '../../src/lib/x509.ts'
-import { doorServer } from '../doorserver.ts'
+import { doorServer, listening } from '../doorserver.ts'
+import type { OpenDoor } from '../doorserver.ts'
 import type { Claims } from './claims.ts'
 import { fetchedFolders, fileState, readRecord } from './folder.ts'
 import type { Members } from './members.ts'
@@ -35,10 +35,8 @@ export interface DoorOptions {
   readonly log: Logger
 }
 
-export interface ModelsDoor {
+export interface ModelsDoor extends OpenDoor {
   readonly address: string
-  readonly port: number
-  close(): Promise<void>
 }
 
 /** Opens the door on a port of the system's choice. */
@@ -49,18 +47,7 @@ export async function openDoor(options: DoorOptions): Promise<ModelsDoor> {
       response.destroy()
     })
   })
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    if (options.credentialsFile === undefined) server.listen(0, '127.0.0.1', resolve)
-    else server.listen(0, resolve)
-  })
-  const { port } = server.address() as AddressInfo
-  return { address: options.address, port, close: () => closed(server) }
-}
-
-function closed(server: Server): Promise<void> {
-  server.closeAllConnections()
-  return new Promise((resolve) => server.close(() => resolve()))
+  return { address: options.address, ...(await listening(server, options.credentialsFile)) }
 }
 
 async function serve(options: DoorOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {

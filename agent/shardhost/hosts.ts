@@ -246,7 +246,9 @@ class ProcessHosts implements Hosts {
 /** Over Rpc a tunnel asks who comes (tunnel.ts); every other engine takes whoever is there. */
 function gateFor({ spec }: Shard, { prepared }: Handle): { readonly gate?: Gate } {
   const port = Number(prepared.ringAddress.slice(prepared.ringAddress.lastIndexOf(':') + 1))
-  const gate = spec.transport === 'Rpc' ? undefined : gateOf(port, spec.rendezvous?.hosts ?? [])
+  const { hosts = [], members = [] } = spec.rendezvous ?? {}
+  const known = members.flatMap(({ addresses = [] }) => addresses)
+  const gate = spec.transport === 'Rpc' ? undefined : gateOf(port, hosts, known)
   return gate === undefined ? {} : { gate }
 }
 

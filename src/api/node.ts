@@ -95,8 +95,8 @@ export interface NodeModel {
 }
 
 export interface NodeAddress {
-  /** Models: the door at which other nodes get files of models. */
-  readonly type: 'Internal' | 'Models'
+  /** Models: the door at which other nodes get files of models. Links: the one at which they measure links. */
+  readonly type: 'Internal' | 'Models' | 'Links'
   readonly address: string
   readonly port?: number
 }

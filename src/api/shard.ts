@@ -10,7 +10,14 @@ export interface Rendezvous {
   /** Per rank, the addresses (`ip:port`) under which THIS rank must see it. */
   readonly hosts: readonly (readonly string[])[]
   /** Per rank, who holds it. Absent: an older server wrote it. */
-  readonly members?: readonly { readonly node: string; readonly shardUid: string }[]
+  readonly members?: readonly RendezvousMember[]
+}
+
+export interface RendezvousMember {
+  readonly node: string
+  readonly shardUid: string
+  /** From which it may come to the others: its node has one on each link. Absent: those in `hosts`. */
+  readonly addresses?: readonly string[]
 }
 
 export interface ShardSpec {

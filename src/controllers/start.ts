@@ -2,6 +2,7 @@
 import type { Controller, ControllerDoors } from './controller.ts'
 import { startController } from './controller.ts'
 import { gcLoop } from './gc.ts'
+import { linkMeasureLoop } from './linkmeasure.ts'
 import { linksLoop } from './links.ts'
 import { modelLoop } from './model.ts'
 import { modelDeploymentLoop } from './modeldeployment.ts'
@@ -22,6 +23,7 @@ export function startControllers(outside: ControllerDoors): Controller {
   const loops = [
     nodeLoop(doors),
     linksLoop(doors),
+    linkMeasureLoop(doors),
     shardLoop(doors),
     shardGroupLoop(doors),
     modelDeploymentLoop(doors),

@@ -3,7 +3,7 @@ import type { StoreAction } from './actions.ts'
 import { setSpec } from './actions.ts'
 import type { GroupScene } from './groupscene.ts'
 import { holdingRendezvous } from './groupscene.ts'
-import { meetingHosts } from './links/ring.ts'
+import { comingFrom, meetingHosts } from './links/ring.ts'
 import { recreateHold } from './rollout.ts'
 
 /** Time that agents have, from the rendezvous on, to read it and start their rank; the ring itself waits 15 s. */
@@ -26,6 +26,11 @@ export function rendezvousActions(scene: GroupScene): readonly StoreAction[] {
   if (first === undefined || ranks.length < current.length) return []
   const hosts = meetingHosts(ranks, first.spec.transport)
   const startByMs = nowMs + RENDEZVOUS_WINDOW_MS
-  const members = current.map(({ spec, metadata }) => ({ node: spec.nodeName, shardUid: metadata.uid }))
+  const addresses = comingFrom(ranks)
+  const members = current.map(({ spec, metadata }, rank) => ({
+    node: spec.nodeName,
+    shardUid: metadata.uid,
+    addresses: addresses[rank] ?? [],
+  }))
   return current.map((s) => setSpec(s, { ...s.spec, rendezvous: { startByMs, hosts, members } }))
 }

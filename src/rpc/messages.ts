@@ -8,6 +8,7 @@ import type { KindName } from '../api/kinds.ts'
 import type { ModelShape } from '../api/model.ts'
 import type { LiveGroup, LiveNode, LiveQueue, LiveReading, Traffic } from '../api/live.ts'
 import type { Member, Peer } from '../api/peers.ts'
+import type { LinkMeasurement, LinkOrder } from '../api/links.ts'
 import type { Role } from '../api/trust.ts'
 import type { ObservedSpeed } from '../api/speed.ts'
 import type { OpCode } from '../lib/errors.ts'
@@ -217,6 +218,7 @@ export type AgentMessage =
     }
   /** Which nodes hold files of a model at this commit, or are to fetch them? */
   | { readonly type: 'PeersAsked'; readonly requestId: string; readonly source: string; readonly commit: string }
+  | { readonly type: 'LinkMeasured'; readonly requestId: string; readonly measurement: LinkMeasurement }
 
 /** Server → agent. */
 export type ServerMessage =
@@ -245,6 +247,7 @@ export type ServerMessage =
   | { readonly type: 'Peers'; readonly requestId: string; readonly peers: readonly Peer[] }
   /** Every node that is one now. */
   | { readonly type: 'Members'; readonly members: readonly Member[] }
+  | { readonly type: 'MeasureLink'; readonly requestId: string; readonly order: LinkOrder }
 
 /** Who calls, as `identityOf(call)` of the transport found out: never taken from a message. */
 export interface Identity {

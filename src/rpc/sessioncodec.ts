@@ -3,6 +3,7 @@ import type { OpCode } from '../lib/errors.ts'
 import { opCodes } from '../lib/errors.ts'
 import type { ModelShape } from '../api/model.ts'
 import type { Member, Peer } from '../api/peers.ts'
+import type { LinkMeasurement, LinkOrder } from '../api/links.ts'
 import type { ReadingWire } from './livecodec.ts'
 import { encodeReading, readingOf } from './livecodec.ts'
 import type { AgentMessage, ServerMessage } from './messages.ts'
@@ -20,6 +21,14 @@ interface AgentWire {
   logChunk?: Partial<Body<AgentMessage, 'LogChunk'>>
   logEnd?: { requestId?: string; errorCode?: string; errorMessage?: string }
   peersAsked?: Partial<Body<AgentMessage, 'PeersAsked'>>
+  linkMeasured?: MeasuredWire
+}
+interface MeasuredWire {
+  requestId?: string
+  kind?: string
+  bytesPerSecond?: number
+  latencyMicros?: number
+  message?: string
 }
 interface ServerWire {
   welcome?: Partial<Body<ServerMessage, 'Welcome'>>
@@ -28,6 +37,7 @@ interface ServerWire {
   logsStop?: Partial<Body<ServerMessage, 'LogsStop'>>
   peers?: { requestId?: string; peers?: readonly Partial<Peer>[] }
   members?: { members?: readonly Partial<Member>[] }
+  measureLink?: { requestId?: string } & Partial<LinkOrder>
 }
 
 export const agentMessageCodec: Codec<AgentMessage | undefined> = {
@@ -61,11 +71,13 @@ function encodeAgent(message: AgentMessage): AgentWire {
       const { requestId, source, commit } = message
       return { peersAsked: { requestId, source, commit } }
     }
+    case 'LinkMeasured':
+      return { linkMeasured: { requestId: message.requestId, ...message.measurement } }
   }
 }
 
 function decodeAgent(wire: AgentWire): AgentMessage | undefined {
-  const { hello, heartbeat, synced, modelShape, logChunk, logEnd, peersAsked } = wire
+  const { hello, heartbeat, synced, modelShape, logChunk, logEnd, peersAsked, linkMeasured } = wire
   if (hello !== undefined) {
     const { nodeName = '', bootId = '', agentVersion = '', clusterUid = '', labels = {}, agentId } = hello
     return { type: 'Hello', nodeName, bootId, agentVersion, clusterUid, labels, ...defined({ agentId }) }
@@ -84,11 +96,25 @@ function decodeAgent(wire: AgentWire): AgentMessage | undefined {
     const { requestId = '', source = '', commit = '' } = peersAsked
     return { type: 'PeersAsked', requestId, source, commit }
   }
+  if (linkMeasured !== undefined)
+    return { type: 'LinkMeasured', requestId: linkMeasured.requestId ?? '', measurement: decodeMeasured(linkMeasured) }
   if (logEnd === undefined) return undefined
   const { requestId = '', errorCode, errorMessage = '' } = logEnd
   if (errorCode === undefined) return { type: 'LogEnd', requestId }
   const code: OpCode = opCodes.find((c) => c === errorCode) ?? 'Internal'
   return { type: 'LogEnd', requestId, error: { code, message: errorMessage } }
+}
+
+/** Figures that make no sense are as good as none. */
+function decodeMeasured({ kind, bytesPerSecond = 0, latencyMicros = 0, message = '' }: MeasuredWire): LinkMeasurement {
+  if (
+    kind === 'Measured' &&
+    bytesPerSecond > 0 &&
+    latencyMicros >= 0 &&
+    Number.isFinite(bytesPerSecond + latencyMicros)
+  )
+    return { kind, bytesPerSecond, latencyMicros }
+  return { kind: kind === 'Failed' ? 'Failed' : 'NotDone', message }
 }
 
 function encodeServer(message: ServerMessage): ServerWire {
@@ -111,10 +137,20 @@ function encodeServer(message: ServerMessage): ServerWire {
     }
     case 'Members':
       return { members: { members: message.members } }
+    case 'MeasureLink':
+      return { measureLink: { requestId: message.requestId, ...message.order } }
   }
 }
 
-function decodeServer({ welcome, tick, logsStart, logsStop, peers, members }: ServerWire): ServerMessage | undefined {
+function decodeServer({
+  welcome,
+  tick,
+  logsStart,
+  logsStop,
+  peers,
+  members,
+  measureLink,
+}: ServerWire): ServerMessage | undefined {
   if (welcome !== undefined) {
     const { nodeUid = '', clusterUid = '', incarnation = '', serverTimeMs = 0, heartbeatMs = 0 } = welcome
     return { type: 'Welcome', nodeUid, clusterUid, incarnation, serverTimeMs, heartbeatMs }
@@ -135,6 +171,10 @@ function decodeServer({ welcome, tick, logsStart, logsStop, peers, members }: Se
   if (peers !== undefined)
     return { type: 'Peers', requestId: peers.requestId ?? '', peers: (peers.peers ?? []).map(decodePeer) }
   if (members !== undefined) return { type: 'Members', members: (members.members ?? []).map(decodeMember) }
+  if (measureLink !== undefined) {
+    const { requestId = '', peer = '', address = '', peerAddress = '', port = 0 } = measureLink
+    return { type: 'MeasureLink', requestId, order: { peer, address, peerAddress, port } }
+  }
   return logsStop === undefined ? undefined : { type: 'LogsStop', requestId: logsStop.requestId ?? '' }
 }
 

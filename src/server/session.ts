@@ -2,6 +2,7 @@
 import type { LiveReading } from '../api/live.ts'
 import { OpError } from '../lib/errors.ts'
 import { Pipe } from '../rpc/flow.ts'
+import type { LinkMeasurement } from '../api/links.ts'
 import type { AgentMessage, ServerMessage } from '../rpc/messages.ts'
 import type { LogRelay } from './logrelay.ts'
 
@@ -15,6 +16,8 @@ export class Session {
   readonly hello: Hello
   readonly out = new Pipe<ServerMessage>(OUT_WINDOW)
   readonly relays = new Map<string, LogRelay>()
+  /** Links that the agent was asked to measure. */
+  readonly measuring = new Map<string, (measurement: LinkMeasurement) => void>()
   /** Monotonic ms of the last message. */
   lastSeenMs: number
   synced = false
@@ -52,6 +55,7 @@ export class Session {
     for (const relay of [...this.relays.values()])
       relay.fail(new OpError('Unavailable', `the agent of node "${this.node}" went away while its log was read`))
     this.relays.clear()
+    for (const answer of [...this.measuring.values()]) answer({ kind: 'NotDone', message: 'the agent went away' })
   }
 
   /** The same agent again, or another one that took the name? */

@@ -5,6 +5,7 @@
 import type { LiveReading } from '../api/live.ts'
 import type { Manifest } from '../api/meta.ts'
 import { API_VERSION, keyOf } from '../api/meta.ts'
+import type { LinkMeasurement, LinkOrder } from '../api/links.ts'
 import type { Node } from '../api/node.ts'
 import type { NodeSessions } from '../api/sessions.ts'
 import type { Clock, Random } from '../lib/clock.ts'
@@ -27,6 +28,8 @@ import { Session } from './session.ts'
 
 export const HEARTBEAT_MS = 5_000
 const HELLO_TIMEOUT_MS = 10_000
+/** An agent gives up by itself before. */
+const MEASURE_TIMEOUT_MS = 30_000
 /** Another agent may take a name whose agent has been silent for so long: three heartbeats. */
 const NAME_HELD_MS = 3 * HEARTBEAT_MS
 const MAX_LABELS = 64
@@ -123,6 +126,24 @@ class NodeSessionTable implements Sessions {
       if (session.relays.delete(requestId) && !session.signal.aborted) session.send({ type: 'LogsStop', requestId })
     }
     return { relay, stop }
+  }
+
+  measureLink(node: string, order: LinkOrder): Promise<LinkMeasurement> {
+    const session = this.#sessions.get(node)
+    if (session === undefined) return Promise.resolve({ kind: 'NotDone', message: `node "${node}" is not in session` })
+    const requestId = this.#doors.random.uuid()
+    return new Promise((resolve) => {
+      const answer = (measurement: LinkMeasurement) => {
+        timer.cancel()
+        session.measuring.delete(requestId)
+        resolve(measurement)
+      }
+      const timer = this.#doors.clock.after(MEASURE_TIMEOUT_MS, () =>
+        answer({ kind: 'NotDone', message: `the agent of node "${node}" gave no answer` }),
+      )
+      session.measuring.set(requestId, answer)
+      session.send({ type: 'MeasureLink', requestId, order })
+    })
   }
 
   close(): void {
@@ -261,6 +282,8 @@ class NodeSessionTable implements Sessions {
         return this.#onLogChunk(session, message.requestId, message.text)
       case 'LogEnd':
         return this.#onLogEnd(session, message.requestId, message.error)
+      case 'LinkMeasured':
+        return session.measuring.get(message.requestId)?.(message.measurement)
       case 'PeersAsked':
         return session.send({
           type: 'Peers',

@@ -15,6 +15,8 @@ const SERVER_PORT = 6480
 const GATEWAY_PORT = 6481
 const TOKENS = 6
 const MACHINES = ['m1', 'm2', 'm3']
+const SWITCH_MEGABITS = 80
+const CABLE_MEGABITS = 240
 
 let lab: NetLab
 let dir: string
@@ -68,6 +70,12 @@ async function refusedAgent(name: string, token: string, address = server) {
 beforeAll(async () => {
   dir = mkdtempSync('/tmp/mctl-t-')
   lab = await NetLab.make(['control', 'm1', 'm2', 'm3', ...STRANGER])
+  // m1 and m2 have a second way to each other, which is faster than the switch.
+  await lab.cable('m1', 'm2')
+  for (const name of ['m1', 'm2']) {
+    await lab.shape(name, 'eth0', SWITCH_MEGABITS)
+    await lab.shape(name, 'eth1', CABLE_MEGABITS)
+  }
   server = `${lab.address('control')}:${SERVER_PORT}`
   gateway = `https://${lab.address('control')}:${GATEWAY_PORT}`
   void lab.run('control', tsx('hubserver.ts', lab.address('control'), dir))
@@ -146,12 +154,47 @@ const authorityFile = () => join(dir, 'server', 'authority.crt')
 /** Absent, gang ports stay open, which the agents say in their logs; the texts for it are tested in units. */
 const hasNft = existsSync('/usr/sbin/nft')
 interface RankOf {
-  readonly spec: { readonly nodeName: string }
+  readonly spec: { readonly nodeName: string; readonly rendezvous: { readonly hosts: readonly (readonly string[])[] } }
   readonly status: { readonly address?: string; readonly port?: number; readonly ringAddress?: string }
 }
 
 const obstacle = labObstacle()
 if (obstacle !== undefined) console.warn(`the network lab is skipped: ${obstacle}`)
+
+interface Link {
+  readonly from: string
+  readonly peer: string
+  readonly address: string
+  readonly bandwidthGBps?: number
+  readonly latencyMicros?: number
+  readonly source: string
+}
+
+describe.skipIf(obstacle !== undefined)('links between machines', () => {
+  test('are found by what both ends report, and measured as fast as they are', async () => {
+    let links: readonly Link[] = []
+    const measured = async () => {
+      links = (JSON.parse((await mctl('get', 'links', '-o', 'json')).stdout) as { items: readonly Link[] }).items
+      return links.length === 8 && links.every(({ source }) => source === 'measured')
+    }
+    await until(measured, 90_000, 'all links are measured')
+    const between = (from: string, peer: string, network: string) =>
+      links.find((link) => link.from === from && link.peer === peer && link.address.startsWith(network))
+    for (const [from, peer, network, megabits] of [
+      ['m1', 'm2', '10.77.', SWITCH_MEGABITS],
+      ['m2', 'm1', '10.78.', CABLE_MEGABITS],
+      ['m3', 'm1', '10.77.', SWITCH_MEGABITS],
+    ] as const) {
+      const link = between(from, peer, network)
+      const share = ((link?.bandwidthGBps ?? 0) * 8000) / megabits
+      expect([from, peer, network, share > 0.8 && share < 1.2, link]).toEqual([from, peer, network, true, link])
+      expect(link?.latencyMicros).toBeGreaterThan(0)
+    }
+    const table = (await mctl('get', 'links', 'm1', '--no-headers')).stdout
+    expect(table).toMatch(/^m1 +m2 +Ethernet10G +10\.78\.0\.2 +0\.0\d+ GB\/s +\d+ µs +\d+s +measured$/m)
+    expect((await mctl('describe', 'node', 'm1')).stdout).toContain('LinkMeasured')
+  })
+})
 
 describe.skipIf(obstacle !== undefined)('a model cut over machines of a network', () => {
   test.each([
@@ -160,11 +203,16 @@ describe.skipIf(obstacle !== undefined)('a model cut over machines of a network'
   ])(
     '%s: the ranks meet on their own addresses and answer through doors that only the gateway opens',
     async (name, cut) => {
-      await serve(name, { engine: 'mlx', parallelism: cut })
+      const passed = await lab.passed('m1', 'eth1')
+      await serve(name, { engine: 'mlx', parallelism: cut, placement: { nodes: ['m1', 'm2'] } })
       expect(await ask(name, bearer())).toEqual({ status: 200, text: expect.stringContaining('Paris') as string })
       const { stdout } = await mctl('get', 'shards', '-o', 'json')
       const shards = (JSON.parse(stdout) as { items: RankOf[] }).items
       expect(new Set(shards.map((shard) => shard.status.ringAddress?.split(':')[0])).size).toBe(2)
+      // They talk over the faster of the two ways that these machines have, and listen nowhere else.
+      for (const { spec } of shards)
+        expect(spec.rendezvous.hosts.map(([host]) => host?.split(':')[0]).sort()).toEqual(['10.78.0.1', '10.78.0.2'])
+      expect((await lab.passed('m1', 'eth1')) - passed).toBeGreaterThan(20_000)
       const door = shards.find((shard) => shard.status.port !== undefined)?.status
       // Neither nobody nor another node of the cluster gets a word out of the door.
       const { certificatePem, keyPem } = credentialsOf('m3')

@@ -5,6 +5,7 @@
 import type { Manifest, MctlObject } from '../../src/api/meta.ts'
 import { API_VERSION } from '../../src/api/meta.ts'
 import type { ModelDeploymentSpec } from '../../src/api/modeldeployment.ts'
+import type { LinkMeasurement, LinkOrder } from '../../src/api/links.ts'
 import type { NodeStatus } from '../../src/api/node.ts'
 import type { ObjectOf } from '../../src/api/objects.ts'
 import type { NodeSessions } from '../../src/api/sessions.ts'
@@ -45,6 +46,14 @@ class PlayedSessions implements NodeSessions {
 
   headroomBytes(): ReadonlyMap<string, number> {
     return new Map()
+  }
+
+  /** What agents find on links, by `from to`; and who was asked. */
+  readonly found = new Map<string, LinkMeasurement>()
+  readonly asked: string[] = []
+  measureLink(node: string, { peer, address }: LinkOrder): Promise<LinkMeasurement> {
+    this.asked.push(`${node} ${peer} ${address}`)
+    return Promise.resolve(this.found.get(`${node} ${peer}`) ?? { kind: 'NotDone', message: 'nobody said' })
   }
 
   onChange(listener: (node: string) => void): () => void {

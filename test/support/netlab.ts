@@ -65,6 +65,30 @@ export class NetLab {
     return machine.address
   }
 
+  /** A cable of their own between two machines, past the switch: `eth1` at both ends, with addresses .1 and .2. */
+  async cable(a: string, b: string, network = '10.78.0'): Promise<void> {
+    const [one, other] = [this.space(a), this.space(b)]
+    await ip('-n', one, 'link', 'add', 'eth1', 'type', 'veth', 'peer', 'name', 'eth1', 'netns', other)
+    for (const [index, space] of [one, other].entries()) {
+      await ip('-n', space, 'address', 'add', `${network}.${index + 1}/30`, 'dev', 'eth1')
+      await ip('-n', space, 'link', 'set', 'eth1', 'up')
+    }
+  }
+
+  /** What the machine sends over the interface goes at most so fast. */
+  async shape(name: string, device: string, megabits: number): Promise<void> {
+    const rate = ['tbf', 'rate', `${megabits}mbit`, 'burst', '128kb', 'latency', '50ms']
+    const [command = '', ...args] = this.#within(name, 'tc', 'qdisc', 'replace', 'dev', device, 'root', ...rate)
+    await execute(command, args)
+  }
+
+  /** Bytes that have passed the interface, both ways. */
+  async passed(name: string, device: string): Promise<number> {
+    const files = ['rx_bytes', 'tx_bytes'].map((file) => `/sys/class/net/${device}/statistics/${file}`)
+    const { stdout } = await this.run(name, ['cat', ...files])
+    return stdout.split('\n').reduce((sum, line) => sum + Number(line), 0)
+  }
+
   /** The cable between the machine and the switch. */
   async cut(name: string): Promise<void> {
     await this.#inSwitch('ip', 'link', 'set', `p-${name}`, 'down')

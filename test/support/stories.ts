@@ -32,6 +32,7 @@ export const STORY_SERVER = '127.0.0.1:6480'
 /** Parts of the command line that only some flags load. */
 const lateParts = [
   () => import('../../src/cli/files.ts'),
+  () => import('../../src/cli/get/links.ts'),
   () => import('../../src/cli/printers/customcolumns.ts'),
   () => import('../../src/cli/printers/jsonpath.ts'),
   () => import('../../src/cli/printers/sort.ts'),

@@ -3,7 +3,7 @@ import { ageOf } from '../../api/age.ts'
 import { allocatableBytes, defaultGpuMemoryBytes, systemReserveBytes } from '../../api/hardware.ts'
 import type { LiveNode, LiveReading } from '../../api/live.ts'
 import type { MctlObject } from '../../api/meta.ts'
-import type { Drain, Node, NodeAddress } from '../../api/node.ts'
+import type { Drain, Node, NodeAddress, NodePort } from '../../api/node.ts'
 import type { Shard } from '../../api/shard.ts'
 import type { ShardGroup } from '../../api/shardgroup.ts'
 import { formatBytes, parseBytes } from '../../lib/quantity.ts'
@@ -47,15 +47,28 @@ export async function describeNode(client: Client, object: MctlObject): Promise<
     ),
     section(
       'Links',
-      ['PEER', 'TYPE', 'TRANSPORT', 'ADDRESS', 'BANDWIDTH', 'ALL-REDUCE', 'HOP'],
+      ['PEER', 'TYPE', 'TRANSPORT', 'ADDRESS', 'BANDWIDTH', 'LATENCY', 'ALL-REDUCE', 'HOP', 'FAILURE'],
       (status?.links ?? []).map((l) => [
         l.peer,
         l.type,
         l.transport,
         l.peerAddress ?? '<none>',
         measured(l.bandwidthGBps, 'GB/s'),
+        measured(l.latencyMicros, 'µs'),
         measured(l.allReduceMicros, 'µs'),
         measured(l.hopMicros, 'µs'),
+        l.failure ?? '',
+      ]),
+    ),
+    section(
+      'Ports',
+      ['INTERFACE', 'TYPE', 'SPEED', 'ADDRESSES', 'CABLE'],
+      (status?.ports ?? []).map((p) => [
+        p.interface,
+        p.type,
+        p.speedGbps === undefined ? '<unknown>' : `${p.speedGbps} Gb/s`,
+        p.addresses.join(',') || '<none>',
+        cableText(p),
       ]),
     ),
   ]
@@ -64,6 +77,12 @@ export async function describeNode(client: Client, object: MctlObject): Promise<
 /** A link that nobody has measured is planned with what its type is known for. */
 const measured = (value: number | undefined, unit: string): string =>
   value === undefined ? 'not measured' : `${value} ${unit}`
+
+function cableText({ domainUuid, peerDomainUuid, bridge, rdma }: NodePort): string {
+  if (domainUuid === undefined) return ''
+  const marks = [...(bridge === undefined ? [] : [`in ${bridge}`]), ...(rdma === true ? ['RDMA'] : [])]
+  return [`to ${peerDomainUuid ?? 'nothing'}`, ...marks].join(', ')
+}
 
 function machineOf({ spec, status }: Node): Block {
   const facts = status?.nodeInfo

@@ -50,6 +50,7 @@ export const defineGet: Define = (command, cli, done) => {
         'mctl get md,sg,shards -o wide',
         'mctl get md/smollm2-pipeline -o yaml',
         'mctl get shards --sort-by=.spec.nodeName -L chip',
+        'mctl get links',
         'mctl get nodes -o jsonpath=\'{range .items[*]}{.metadata.name}{" "}{.status.allocatable.memory}{"\\n"}{end}\'',
         'mctl get sg -o custom-columns=NAME:.metadata.name,NODES:.spec.members[*].node',
       ),
@@ -57,11 +58,18 @@ export const defineGet: Define = (command, cli, done) => {
     .action(async (words: string[], flags: GetFlags) => done(await get(cli, words, flags)))
 }
 
+/** A view, not a type: there is no object of that name. */
+const isLinksView = (word: string | undefined): boolean => word === 'links' || word === 'link'
+
 const collectCommas = (value: string, previous: readonly string[] | undefined) =>
   collect(value, previous).flatMap((keys) => keys.split(',').filter((key) => key !== ''))
 
 export async function get(cli: Cli, words: readonly string[], flags: GetFlags): Promise<number> {
   const output = await outputOf(cli, flags.output)
+  if (isLinksView(words[0])) {
+    const { getLinks } = await import('./links.ts')
+    return getLinks(cli, words.slice(1), flags, output)
+  }
   const targets = await targetsFrom(cli, words, 'get', flags)
   if (targets.some((target) => target.name !== undefined)) checkNamed(flags)
   return withClient(cli, flags.server, async (client) => {

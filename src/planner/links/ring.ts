@@ -23,6 +23,17 @@ export function meetingHosts(ranks: readonly MeetingRank[], transport: Transport
   })
 }
 
+/** Per rank, every address from which it may come to the others: which of its links it takes, the system chooses. */
+export function comingFrom(ranks: readonly MeetingRank[]): readonly (readonly string[])[] {
+  const nodes = ranks.flatMap(({ node }) => node ?? [])
+  return ranks.map(({ node, ringAddress }) => {
+    const own = ringAddress.slice(0, ringAddress.lastIndexOf(':'))
+    if (node === undefined || isLoopback(own)) return [own]
+    const linked = nodes.flatMap((other) => linksBetween(node, other)).flatMap(({ address }) => address ?? [])
+    return [...new Set([own, ...linked.filter(isIpv4)])].sort()
+  })
+}
+
 /** Address of `to` on the best link from the other rank's node. A node that listens on loopback only listens nowhere else. */
 function linkAddress(from: MeetingRank, to: MeetingRank): string | undefined {
   if (from.node === undefined || to.node === undefined || isLoopback(to.ringAddress)) return undefined
@@ -31,14 +42,19 @@ function linkAddress(from: MeetingRank, to: MeetingRank): string | undefined {
 
 /** The best link that a socket can take, as either end reported it; undefined: none is known with both addresses. */
 export function bestLink(from: Node, to: Node): NodeLink | undefined {
-  const [own, back] = [linksTo(from, to), linksTo(to, from).map((link) => turned(link, to.metadata.name))]
-  const usable = [...own, ...back].flatMap((link) => {
+  const usable = linksBetween(from, to).flatMap((link) => {
     const speed = isIpv4(link.address) && isIpv4(link.peerAddress) ? linkSpeed(link, 'Ring') : undefined
     return link.transport === 'TCP' && speed !== undefined ? [{ link, cost: slowness(speed) }] : []
   })
   usable.sort((a, b) => a.cost - b.cost || (nameOf(a.link) < nameOf(b.link) ? -1 : 1))
   return usable[0]?.link
 }
+
+/** As `from` has them, whichever end reported them. */
+const linksBetween = (from: Node, to: Node): readonly NodeLink[] => [
+  ...linksTo(from, to),
+  ...linksTo(to, from).map((link) => turned(link, to.metadata.name)),
+]
 
 const linksTo = (from: Node, to: Node): readonly NodeLink[] =>
   (from.status?.links ?? []).filter(({ peer }) => peer === to.metadata.name)

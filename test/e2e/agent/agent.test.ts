@@ -138,7 +138,10 @@ test('joins, tells what it is, brings a shard up and down again, and leaves noth
   await until(() => bench.sessions.synced('mini-1'), 'the agent is synced')
   expect(bench.node()?.status).toMatchObject({
     nodeInfo: { agentVersion: 'test', simulated: false },
-    addresses: [{ type: 'Internal', address: '127.0.0.1' }],
+    addresses: [
+      { type: 'Internal', address: '127.0.0.1' },
+      { type: 'Links', address: '127.0.0.1' },
+    ],
   })
   expect(bench.node()?.status?.engines?.map((e) => e.name)).toContain('fake')
   expect(bench.sessions.headroomBytes().get('mini-1')).toBeGreaterThan(0)

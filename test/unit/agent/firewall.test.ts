@@ -10,6 +10,9 @@ const hosts = [['10.0.0.2:20005'], ['10.0.0.1:20003', '169.254.3.1:20003']]
 test('a gang over a network has a gate for its members; a rank alone, and neighbours on one machine, have none', () => {
   expect(gateOf(20_003, hosts)).toEqual({ port: 20_003, members: ['10.0.0.1', '10.0.0.2', '169.254.3.1'] })
   expect(gateOf(20_003, [['[fd00::1]:20003'], ['10.0.0.1:1']])).toMatchObject({ members: ['10.0.0.1', 'fd00::1'] })
+  expect(gateOf(20_003, hosts, ['10.5.0.1', '10.0.0.1'])).toMatchObject({
+    members: ['10.0.0.1', '10.0.0.2', '10.5.0.1', '169.254.3.1'],
+  })
   expect(gateOf(20_003, [['10.0.0.1:20003']])).toBeUndefined()
   expect(gateOf(20_003, [])).toBeUndefined()
   expect(gateOf(20_003, [['127.0.0.1:20003'], ['127.0.0.1:20006']])).toBeUndefined()

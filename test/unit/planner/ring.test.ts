@@ -1,7 +1,7 @@
 /** Who meets whom on which address, and which link is the best of several. */
 import { describe, expect, test } from 'vitest'
 import type { Node, NodeLink } from '../../../src/api/node.ts'
-import { bestLink, meetingHosts } from '../../../src/planner/links/ring.ts'
+import { bestLink, comingFrom, meetingHosts } from '../../../src/planner/links/ring.ts'
 import { linkSpeed, ringOf } from '../../../src/planner/placement/links.ts'
 import { aMac } from './objects.ts'
 
@@ -75,6 +75,14 @@ describe('where ranks meet', () => {
 
   test('in a ring: at the address on the cable from the rank before', () => {
     expect(meetingHosts(ranks, 'Ring')).toEqual([['10.5.0.10:7000'], ['10.5.0.2:7001'], ['10.5.0.6:7002']])
+  })
+  test('a rank may come from any of its addresses towards another one: not the one where it is met itself', () => {
+    expect(comingFrom(ranks)).toEqual([
+      ['10.0.0.9', '10.5.0.1', '10.5.0.10'],
+      ['10.0.0.9', '10.5.0.2', '10.5.0.5'],
+      ['10.0.0.9', '10.5.0.6', '10.5.0.9'],
+    ])
+    expect(comingFrom([rank(a, 1, '127.0.0.1'), rank(b, 2, '127.0.0.1')])).toEqual([['127.0.0.1'], ['127.0.0.1']])
   })
   test('over Rpc: at the address on the cable from the leader', () => {
     expect(meetingHosts(ranks, 'Rpc').slice(1)).toEqual([['10.5.0.2:7001'], ['10.5.0.9:7002']])

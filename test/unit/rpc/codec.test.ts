@@ -181,6 +181,18 @@ describe('the codec, through protobuf bytes', () => {
         { error: record({ code: fc.constantFrom(...opCodes), message: text }) },
       ),
       record({ type: fc.constant('PeersAsked'), requestId: text, source: text, commit: text }),
+      record({
+        type: fc.constant('LinkMeasured'),
+        requestId: text,
+        measurement: fc.oneof(
+          record({
+            kind: fc.constant('Measured'),
+            bytesPerSecond: fc.integer({ min: 1, max: 1e10 }),
+            latencyMicros: fc.integer({ min: 0, max: 1e9 }),
+          }),
+          record({ kind: fc.constantFrom('Failed', 'NotDone'), message: text }),
+        ),
+      }),
     )
     const time = fc.integer({ min: 0, max: 4e12 })
     const down = fc.oneof(
@@ -193,6 +205,11 @@ describe('the codec, through protobuf bytes', () => {
         heartbeatMs: time,
       }),
       record({ type: fc.constant('Tick'), serverTimeMs: time }),
+      record({
+        type: fc.constant('MeasureLink'),
+        requestId: text,
+        order: record({ peer: text, address: text, peerAddress: text, port: fc.integer({ min: 0, max: 65535 }) }),
+      }),
       record(
         {
           type: fc.constant('LogsStart'),

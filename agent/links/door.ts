@@ -1,0 +1,148 @@
+/**
+ * The measuring door: a node of the cluster asks here for a port on the link that is to be measured, and gets one with a
+ * ticket for one connection. The bytes themselves are zeros in the clear, for encrypting them would measure the
+ * processor; nobody without a ticket is listened to, and nothing is open but while somebody measures.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { createServer } from 'node:net'
+import type { AddressInfo, Server, Socket } from 'node:net'
+import { timingSafeEqual } from 'node:crypto'
+import { NODES } from '../../src/api/trust.ts'
+import type { Clock, Random } from '../../src/lib/clock.ts'
+import type { Logger } from '../../src/lib/log.ts'
+import { doorServer, listening } from '../doorserver.ts'
+import type { OpenDoor } from '../doorserver.ts'
+import { receive, send } from './streams.ts'
+
+/** Echo: comes back; Sink: is taken, and the rate told; Source: is sent. */
+export const measuringKinds = ['echo', 'sink', 'source'] as const
+export type MeasuringKind = (typeof measuringKinds)[number]
+
+export interface Admission {
+  readonly port: number
+  readonly ticket: string
+}
+
+export interface MeasuringDoorOptions {
+  readonly credentialsFile?: string | undefined
+  /** Engines run here: their links are not disturbed. */
+  readonly isServing: () => boolean
+  /** Addresses of this machine: on no other is listened. */
+  readonly ownAddresses: () => readonly string[]
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Logger
+}
+
+export const TICKET_BYTES = 36
+/** For the connection to come, and for all that it does. */
+const OPEN_MS = 5_000
+
+/** Opens the door on a port of the system's choice. */
+export async function openMeasuringDoor(options: MeasuringDoorOptions): Promise<OpenDoor> {
+  const open = new Set<Server>()
+  const server = doorServer(options.credentialsFile, NODES, (request, response) => {
+    void answer(options, open, request, response)
+  })
+  const door = await listening(server, options.credentialsFile)
+  return {
+    port: door.port,
+    close: () => {
+      for (const listener of open) listener.close()
+      return door.close()
+    },
+  }
+}
+
+async function answer(
+  options: MeasuringDoorOptions,
+  open: Set<Server>,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const refuse = (status: number, why: string) => void response.writeHead(status).end(why)
+  // A web page on this machine is no peer: browsers say where a request comes from.
+  const stranger = request.headers.origin !== undefined || request.headers['sec-fetch-site'] !== undefined
+  if (request.method !== 'GET' || stranger) return refuse(403, 'only agents ask here')
+  const { pathname, searchParams } = new URL(request.url ?? '', 'http://door')
+  const kind = measuringKinds.find((known) => pathname === `/v1/measure/${known}`)
+  const address = searchParams.get('address') ?? ''
+  if (kind === undefined) return refuse(404, 'nothing is measured here under that name')
+  if (!options.ownAddresses().includes(address)) return refuse(400, `${address} is no address of this node`)
+  if (options.isServing()) return refuse(409, 'engines run here')
+  if (open.size > 0) return refuse(409, 'another link is being measured')
+  try {
+    const admission = await admit(options, open, kind, address)
+    response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(admission))
+  } catch (error) {
+    options.log.info('link not measured', { address, error: (error as Error).message })
+    refuse(503, `cannot listen on ${address}`)
+  }
+}
+
+/** Listens on the link for the one connection that shows the ticket. */
+async function admit(
+  { clock, random }: MeasuringDoorOptions,
+  open: Set<Server>,
+  kind: MeasuringKind,
+  address: string,
+): Promise<Admission> {
+  const ticket = random.uuid()
+  const listener = createServer((socket) => {
+    const over = clock.after(OPEN_MS, () => socket.destroy())
+    socket.on('error', () => socket.destroy()).on('close', () => over.cancel())
+    void shown(socket, ticket).then((isShown) => {
+      if (!isShown || !open.has(listener)) return socket.destroy()
+      close()
+      serve(socket, kind, clock)
+    })
+  })
+  const tooLate = clock.after(OPEN_MS, () => close())
+  const close = () => {
+    tooLate.cancel()
+    open.delete(listener)
+    listener.close()
+  }
+  open.add(listener)
+  try {
+    await new Promise<void>((resolve, reject) => {
+      listener.once('error', reject)
+      listener.listen({ host: address, port: 0, exclusive: true }, resolve)
+    })
+  } catch (error) {
+    close()
+    throw error
+  }
+  return { port: (listener.address() as AddressInfo).port, ticket }
+}
+
+/** Nothing but the ticket is sent before we answer. */
+function shown(socket: Socket, ticket: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    let said = Buffer.alloc(0)
+    const onData = (chunk: Buffer) => {
+      said = Buffer.concat([said, chunk])
+      if (said.byteLength < TICKET_BYTES) return
+      socket.off('data', onData)
+      resolve(said.byteLength === TICKET_BYTES && timingSafeEqual(said, Buffer.from(ticket)))
+    }
+    socket.on('data', onData).once('close', () => resolve(false))
+  })
+}
+
+function serve(socket: Socket, kind: MeasuringKind, clock: Clock): void {
+  socket.setNoDelay(true)
+  // The word to begin.
+  if (kind !== 'source') socket.write('.')
+  switch (kind) {
+    case 'echo':
+      return void socket.pipe(socket)
+    case 'source':
+      return send(socket, clock)
+    case 'sink':
+      void receive(socket, clock).then((rate) => {
+        socket.resume()
+        socket.end(String(Math.round(rate ?? 0)))
+      })
+  }
+}
