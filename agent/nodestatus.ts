@@ -71,6 +71,11 @@ export function nodeReport(input: NodeStatusInput): NodeReport {
   }
 }
 
+/** What a server understands that is a version older and knows nothing of links. */
+export function withoutLinks({ ports: _, addresses, ...report }: NodeReport): NodeReport {
+  return { ...report, ...(addresses && { addresses: addresses.filter(({ type }) => type !== 'Links') }) }
+}
+
 const addressOf = ({ address, port }: { readonly address: string; readonly port: number }) => ({ address, port })
 
 const modelReport = ({ source, digest, state, sizeBytes }: LocalModel): NodeModel => ({

@@ -42,6 +42,8 @@ export class ScriptedServer {
   holdBookmark = false
   /** Set to fail writes with this. */
   writeError: OpError | undefined
+  /** Set to refuse some writes. */
+  refuses: (patch: object) => OpError | undefined = () => undefined
   #revision = 10
   #watchers = new Set<Push<WatchEvent>>()
   #sessions = new Set<{ push: Push<ServerMessage>; fail: (error: OpError) => void }>()
@@ -53,7 +55,8 @@ export class ScriptedServer {
       return stream<WatchEvent>(signal, (push) => this.#watch(push, request.resourceVersion))
     },
     updateStatus: ({ uid, patch }) => {
-      if (this.writeError !== undefined) return Promise.reject(this.writeError)
+      const error = this.writeError ?? this.refuses(patch)
+      if (error !== undefined) return Promise.reject(error)
       if (uid !== 'node-uid' && !this.shards.has(uid))
         return Promise.reject(new OpError('NotFound', `nothing has uid ${uid}`))
       this.writes.push({ uid, patch: patch as Record<string, unknown> })

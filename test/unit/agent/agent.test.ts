@@ -346,6 +346,17 @@ describe('the node', () => {
     expect(Object.keys(nodeWrites()[1]?.patch ?? {})).toEqual(['conditions'])
   })
 
+  test('a server of the version before, which knows nothing of links, is told the rest', async () => {
+    const { server, clock } = open()
+    lab.facts = { ...lab.facts, ports: [{ interface: 'en0', type: 'Ethernet', addresses: ['10.0.0.1/24'] }] }
+    server.refuses = (patch) => ('ports' in patch ? new OpError('Forbidden', 'may not write ports') : undefined)
+    await lab.start()
+    await clock.advance(6000)
+    expect(server.writes).toHaveLength(1)
+    expect(server.writes[0]?.patch).not.toHaveProperty('ports')
+    expect(server.sentOf('Synced')).toHaveLength(1)
+  })
+
   test('a simulated node reports no live memory', async () => {
     open().facts = { ...lab.facts, simulated: true }
     await lab.start()
