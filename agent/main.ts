@@ -22,10 +22,11 @@ import { addressTowards, credentialsFile, joinCluster, keepFresh, readCredential
 import type { HubOptions } from './fetch/hub.ts'
 import type { FetchDoors } from './fetch/doors.ts'
 import { openDoor } from './fetch/door.ts'
-import { Members } from './fetch/members.ts'
+import { Members } from './members.ts'
 import { checkEndpoint, hubRequests, peerDoors } from './fetch/hub.ts'
 import { FILES_AT_ONCE, ModelFetcher } from './fetch/fetcher.ts'
 import { threadedTransfers } from './fetch/transfer/threads.ts'
+import type { MeasuringDoorOptions } from './links/door.ts'
 import { openMeasuringDoor } from './links/door.ts'
 import { measureLink } from './links/measure.ts'
 import { DiskShelf } from './models.ts'
@@ -129,7 +130,8 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
     const hosts = openHosts(credentialsFile === undefined ? hostDoors : { ...hostDoors, firewall })
     const isServing = () => hosts.list().some(({ state }) => state !== undefined && state.phase !== 'Exited')
     // A laboratory node has no links of its own.
-    const links = simulation === undefined ? await openLinks(options, credentialsFile, isServing) : undefined
+    const links =
+      simulation === undefined ? await openLinks(options, { credentialsFile, isServing, members }) : undefined
     const agent = new Agent(
       {
         client,
@@ -241,18 +243,17 @@ function fetcherOf(
 /** The door at which others measure their links to us, and the way to measure ours. */
 async function openLinks(
   { dataDir, log }: RunAgentOptions,
-  credentialsFile: string | undefined,
-  isServing: () => boolean,
+  who: Pick<MeasuringDoorOptions, 'credentialsFile' | 'isServing' | 'members'>,
 ) {
   const ownAddresses = () => Object.values(systemInterfaces()).flatMap((found) => found.map(({ address }) => address))
   const door = await openMeasuringDoor({
-    credentialsFile,
-    isServing,
+    ...who,
     ownAddresses,
     clock: systemClock,
     random: systemRandom,
     log,
   })
+  const { credentialsFile, isServing } = who
   const { ask } = peerDoors(credentialsFile === undefined ? undefined : () => credentialsOf(dataDir))
   const doors = { ask, isServing, platform: process.platform, clock: systemClock }
   return { door, measure: (order: LinkOrder) => measureLink(doors, order) }

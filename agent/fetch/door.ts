@@ -8,17 +8,14 @@ import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Duplex } from 'node:stream'
-import { TLSSocket } from 'node:tls'
 import { NODES } from '../../src/api/trust.ts'
 import { messageOf } from '../../src/lib/errors.ts'
 import type { Logger } from '../../src/lib/log.ts'
-import { pemOf, readCertificate } from '../../src/lib/x509.ts'
 import { doorServer, listening } from '../doorserver.ts'
 import type { OpenDoor } from '../doorserver.ts'
+import type { Members } from '../members.ts'
 import type { Claims } from './claims.ts'
 import { fetchedFolders, fileState, readRecord } from './folder.ts'
-import type { Members } from './members.ts'
 import { isFolderName, isSha256 } from './needed.ts'
 import type { DoorList } from './peers.ts'
 
@@ -51,9 +48,9 @@ export async function openDoor(options: DoorOptions): Promise<ModelsDoor> {
 }
 
 async function serve(options: DoorOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  // A web page on this machine is no peer: browsers say where a request comes from.
-  const objection = objectionTo(options, request.socket)
+  const objection = options.members?.objectionTo(request.socket, 'models', options.log)
   if (objection !== undefined) return void response.writeHead(403, { 'content-type': 'text/plain' }).end(objection)
+  // A web page on this machine is no peer: browsers say where a request comes from.
   const stranger = request.headers.origin !== undefined || request.headers['sec-fetch-site'] !== undefined
   if (request.method !== 'GET' || stranger) return void response.writeHead(403).end()
   const [, model] = /^\/v1\/models\/(.+)$/.exec(request.url ?? '') ?? []
@@ -61,16 +58,6 @@ async function serve(options: DoorOptions, request: IncomingMessage, response: S
   if (model !== undefined && isFolderName(model)) return listModel(options, model, response)
   if (sha256 !== undefined && isSha256(sha256)) return sendFile(options, sha256, request, response)
   response.writeHead(404).end()
-}
-
-/** Asked for each request: a connection may be older than a revocation. Told once for each certificate. */
-function objectionTo({ members, log }: DoorOptions, socket: Duplex): string | undefined {
-  if (members === undefined || !(socket instanceof TLSSocket)) return undefined
-  const certificate = readCertificate(pemOf(socket.getPeerCertificate().raw))
-  const objection = members.objection(certificate)
-  if (objection !== undefined && members.isNews(certificate))
-    log.warn('refused at the models door', { visitor: certificate.commonName, reason: objection })
-  return objection
 }
 
 async function listModel({ modelsDir, bootId, claims }: DoorOptions, name: string, response: ServerResponse) {

@@ -12,6 +12,7 @@ import type { Clock, Random } from '../../src/lib/clock.ts'
 import type { Logger } from '../../src/lib/log.ts'
 import { doorServer, listening } from '../doorserver.ts'
 import type { OpenDoor } from '../doorserver.ts'
+import type { Members } from '../members.ts'
 import { receive, send } from './streams.ts'
 
 /** Echo: comes back; Sink: is taken, and the rate told; Source: is sent. */
@@ -25,6 +26,8 @@ export interface Admission {
 
 export interface MeasuringDoorOptions {
   readonly credentialsFile?: string | undefined
+  /** Whose certificates count. */
+  readonly members: Members
   /** Engines run here: their links are not disturbed. */
   readonly isServing: () => boolean
   /** Addresses of this machine: on no other is listened. */
@@ -63,6 +66,8 @@ async function answer(
   const refuse = (status: number, why: string) => void response.writeHead(status).end(why)
   // A web page on this machine is no peer: browsers say where a request comes from.
   const stranger = request.headers.origin !== undefined || request.headers['sec-fetch-site'] !== undefined
+  const objection = options.members.objectionTo(request.socket, 'measuring', options.log)
+  if (objection !== undefined) return refuse(403, objection)
   if (request.method !== 'GET' || stranger) return refuse(403, 'only agents ask here')
   const { pathname, searchParams } = new URL(request.url ?? '', 'http://door')
   const kind = measuringKinds.find((known) => pathname === `/v1/measure/${known}`)

@@ -5,6 +5,7 @@ import type { OpenDoor } from '../../../agent/doorserver.ts'
 import { peerDoors } from '../../../agent/fetch/hub.ts'
 import { openMeasuringDoor } from '../../../agent/links/door.ts'
 import type { Admission } from '../../../agent/links/door.ts'
+import { Members } from '../../../agent/members.ts'
 import { measureLink } from '../../../agent/links/measure.ts'
 import { lowerQuartile, rateOf } from '../../../agent/links/rate.ts'
 import { systemClock, systemRandom } from '../../../src/lib/clock.ts'
@@ -40,6 +41,7 @@ afterEach(async () => {
 })
 async function openDoor(isServing = false): Promise<number> {
   const door = await openMeasuringDoor({
+    members: new Members(),
     isServing: () => isServing,
     ownAddresses: () => ['127.0.0.1'],
     clock: systemClock,

@@ -9,12 +9,13 @@ import { Claims } from '../../../../agent/fetch/claims.ts'
 import type { ModelsDoor } from '../../../../agent/fetch/door.ts'
 import { openDoor } from '../../../../agent/fetch/door.ts'
 import type { PeerCredentials } from '../../../../agent/fetch/hub.ts'
-import { Members } from '../../../../agent/fetch/members.ts'
+import { openMeasuringDoor } from '../../../../agent/links/door.ts'
+import { Members } from '../../../../agent/members.ts'
 import { peerDoors } from '../../../../agent/fetch/hub.ts'
 import { filePath } from '../../../../agent/fetch/peers.ts'
 import { localTransfers } from '../../../../agent/fetch/transfer/local.ts'
 import { NODE_USER_PREFIX, NODES, nodeDnsName, PEOPLE, UID_URI_PREFIX } from '../../../../src/api/trust.ts'
-import { systemClock } from '../../../../src/lib/clock.ts'
+import { systemClock, systemRandom } from '../../../../src/lib/clock.ts'
 import { silentLogger } from '../../../../src/lib/log.ts'
 import type { Authority } from '../../../../src/lib/x509.ts'
 import { issue, makeAuthority, makeKey, makeRequest } from '../../../../src/lib/x509.ts'
@@ -127,6 +128,35 @@ test('a node that the server no longer knows is refused and logged once, also on
       reason: 'the certificate of node "asker" was revoked: its Node was deleted',
     },
   ])
+})
+
+test('the measuring door asks the same', async () => {
+  const measuring = await openMeasuringDoor({
+    credentialsFile: join(dir, 'credentials.json'),
+    members,
+    isServing: () => false,
+    ownAddresses: () => ['127.0.0.1'],
+    clock: systemClock,
+    random: systemRandom,
+    log: silentLogger,
+  })
+  const asker = await aNode('asker', cluster)
+  const statusOf = async () =>
+    (
+      await peerDoors(() => asker).ask(
+        { node: 'holder', address: '127.0.0.1', port: measuring.port },
+        '/v1/measure/echo?address=127.0.0.1',
+        AbortSignal.timeout(5_000),
+      )
+    ).status
+  try {
+    members.set([])
+    expect(await statusOf()).toBe(403)
+    members.set([{ node: 'asker', uid: 'uid-of-asker' }])
+    expect(await statusOf()).toBe(200)
+  } finally {
+    await measuring.close()
+  }
 })
 
 test('another node that answers in the place of the named one is not spoken to', async () => {

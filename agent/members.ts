@@ -1,10 +1,14 @@
 /**
- * Who may knock at this node's models door: certificates of nodes that the server still knows. What it said last counts
+ * Who may knock at this node's doors for models and for measuring: certificates of nodes that the server still knows. What it said last counts
  * while it is away; before it said anything, a certificate of the cluster that has not run out is enough.
  */
-import type { Member } from '../../src/api/peers.ts'
-import { NODE_USER_PREFIX, UID_URI_PREFIX } from '../../src/api/trust.ts'
-import type { CertificateFacts } from '../../src/lib/x509.ts'
+import type { Duplex } from 'node:stream'
+import { TLSSocket } from 'node:tls'
+import type { Member } from '../src/api/peers.ts'
+import { NODE_USER_PREFIX, UID_URI_PREFIX } from '../src/api/trust.ts'
+import type { Logger } from '../src/lib/log.ts'
+import { pemOf, readCertificate } from '../src/lib/x509.ts'
+import type { CertificateFacts } from '../src/lib/x509.ts'
 
 const MAX_TOLD = 1000
 
@@ -33,5 +37,15 @@ export class Members {
     return member.validFromMs !== undefined && notBeforeMs < member.validFromMs
       ? `the certificate of node "${node}" was revoked by a reset`
       : undefined
+  }
+
+  /** The same of whoever came over TLS: asked for each request, for a connection may be older than a revocation. */
+  objectionTo(socket: Duplex, door: string, log: Logger): string | undefined {
+    if (!(socket instanceof TLSSocket)) return undefined
+    const certificate = readCertificate(pemOf(socket.getPeerCertificate().raw))
+    const objection = this.objection(certificate)
+    if (objection !== undefined && this.isNews(certificate))
+      log.warn(`refused at the ${door} door`, { visitor: certificate.commonName, reason: objection })
+    return objection
   }
 }
