@@ -7,6 +7,7 @@ import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { isIPv4, isIPv6 } from 'node:net'
 import { messageOf } from '../src/lib/errors.ts'
+import { splitHostPort } from '../src/lib/hostport.ts'
 import type { Logger } from '../src/lib/log.ts'
 
 /** One port of this machine, and who may come to it. */
@@ -28,7 +29,7 @@ export function gateOf(
   hosts: readonly (readonly string[])[],
   known: readonly string[] = [],
 ): Gate | undefined {
-  const met = hosts.flat().map((host) => host.slice(0, host.lastIndexOf(':')).replace(/^\[|\]$/g, ''))
+  const met = hosts.flat().map((address) => splitHostPort(address).host)
   const members = [...new Set([...met, ...known])]
   return hosts.length < 2 || members.every(isOwn) ? undefined : { port, members: members.sort() }
 }

@@ -5,6 +5,7 @@
 import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
+import { splitHostPort } from '../src/lib/hostport.ts'
 import type { Gate } from './firewall.ts'
 import type { PreparedShard } from './hosts.ts'
 import { readJson, writeJson } from './shardhost/statefile.ts'
@@ -31,7 +32,7 @@ const handlePath = (dataDir: string, shardUid: string): string => join(shardDir(
 export const portsOf = ({ prepared }: Handle): readonly number[] => [
   prepared.port,
   prepared.enginePort,
-  Number(prepared.ringAddress.slice(prepared.ringAddress.lastIndexOf(':') + 1)),
+  splitHostPort(prepared.ringAddress).port,
 ]
 
 /** Atomic; makes the shard's folder (0700) when it is not there. */

@@ -7,6 +7,7 @@ import type { Shard } from '../../src/api/shard.ts'
 import type { Clock } from '../../src/lib/clock.ts'
 import { sleep } from '../../src/lib/clock.ts'
 import { OpError } from '../../src/lib/errors.ts'
+import { splitHostPort } from '../../src/lib/hostport.ts'
 import type { Logger } from '../../src/lib/log.ts'
 import { isAlive, signalProcess } from '../../src/lib/process.ts'
 import type { Firewall, Gate } from '../firewall.ts'
@@ -245,7 +246,7 @@ class ProcessHosts implements Hosts {
 
 /** Over Rpc a tunnel asks who comes (tunnel.ts); every other engine takes whoever is there. */
 function gateFor({ spec }: Shard, { prepared }: Handle): { readonly gate?: Gate } {
-  const port = Number(prepared.ringAddress.slice(prepared.ringAddress.lastIndexOf(':') + 1))
+  const { port } = splitHostPort(prepared.ringAddress)
   const { hosts = [], members = [] } = spec.rendezvous ?? {}
   const known = members.flatMap(({ addresses = [] }) => addresses)
   const gate = spec.transport === 'Rpc' ? undefined : gateOf(port, hosts, known)

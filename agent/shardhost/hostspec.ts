@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import type { Shard } from '../../src/api/shard.ts'
 import { bytesToLoad, isLeader } from '../../src/api/shard.ts'
 import { OpError, assert } from '../../src/lib/errors.ts'
+import { splitHostPort } from '../../src/lib/hostport.ts'
 import type { Handle } from '../handles.ts'
 import { shardDir, socketName } from '../handles.ts'
 import type { PreparedShard } from '../hosts.ts'
@@ -69,12 +70,10 @@ function hostsOf(shard: Shard, prepared: PreparedShard): readonly (readonly stri
   }
   const own = rendezvous.hosts[rank]?.[0]
   assert(rendezvous.hosts.length === worldSize, `rendezvous of ${rendezvous.hosts.length} for a world of ${worldSize}`)
-  if (worldSize > 1 && portOf(own) !== portOf(prepared.ringAddress))
+  if (worldSize > 1 && splitHostPort(own ?? '').port !== splitHostPort(prepared.ringAddress).port)
     throw new OpError(
       'Conflict',
       `start shard ${shard.metadata.name}: the rendezvous names ${own ?? 'nothing'}, this node prepared ${prepared.ringAddress}`,
     )
   return rendezvous.hosts
 }
-
-const portOf = (address: string | undefined): string => (address ?? '').slice((address ?? '').lastIndexOf(':') + 1)

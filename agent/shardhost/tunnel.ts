@@ -12,6 +12,7 @@ import type { Duplex } from 'node:stream'
 import { connect as connectTls } from 'node:tls'
 import { NODES, NODE_USER_PREFIX, nodeDnsName } from '../../src/api/trust.ts'
 import { messageOf } from '../../src/lib/errors.ts'
+import { splitHostPort } from '../../src/lib/hostport.ts'
 import { doorServer, readIdentity, visitorAt } from '../doorserver.ts'
 import { SHARD_HEADER } from './door.ts'
 
@@ -52,7 +53,7 @@ export class TunnelExit {
 
   /** Rejects when the port is taken. */
   listen(): Promise<void> {
-    const { host, port } = partsOf(this.#options.address)
+    const { host, port } = splitHostPort(this.#options.address)
     return new Promise((resolve, reject) => {
       this.#server.once('error', reject)
       this.#server.listen({ host, port, exclusive: true }, () =>
@@ -156,7 +157,7 @@ export class TunnelEntrance {
 
   async #reach(signal: AbortSignal): Promise<Duplex> {
     const { address, shardUid } = this.#far
-    const { host, port } = partsOf(address)
+    const { host, port } = splitHostPort(address)
     const connection = this.#dial(host, port)
     const call = request({
       method: 'CONNECT',
@@ -207,9 +208,4 @@ export function joinStreams(a: Duplex, b: Duplex): void {
       if (!from.readableEnded) to.destroy()
     })
   }
-}
-
-function partsOf(address: string): { host: string; port: number } {
-  const colon = address.lastIndexOf(':')
-  return { host: address.slice(0, colon), port: Number(address.slice(colon + 1)) }
 }

@@ -16,6 +16,7 @@ import { messageOf } from '../lib/errors.ts'
 import type { Logger } from '../lib/log.ts'
 import { replacePrivateFile } from '../lib/replacefile.ts'
 import { alternativesOf } from '../lib/alternativenames.ts'
+import { splitHostPort } from '../lib/hostport.ts'
 import type { TrustAuthority } from '../server/trust/authority.ts'
 import { isLoopback } from './loopback.ts'
 
@@ -134,7 +135,7 @@ const BEGIN = '-----BEGIN CERTIFICATE-----'
 
 /** What clients may call this machine. */
 export function namesOf(listen: string): Names {
-  const host = listen.slice(0, listen.lastIndexOf(':')).replace(/^\[|\]$/g, '')
+  const { host } = splitHostPort(listen)
   const own = Object.values(networkInterfaces()).flatMap((entries) => entries ?? [])
   const all = own.filter(({ internal, family }) => !internal && family === 'IPv4').map(({ address }) => address)
   const ipAddresses = ['127.0.0.1', ...(host === '0.0.0.0' || host === '::' ? all : [host])]

@@ -12,6 +12,7 @@ import type { User } from '../api/trust.ts'
 import type { Context } from '../cli/config/file.ts'
 import { CONFIG_VERSION } from '../cli/config/file.ts'
 import type { Clock } from '../lib/clock.ts'
+import { joinHostPort, splitHostPort } from '../lib/hostport.ts'
 import type { Logger } from '../lib/log.ts'
 import { replacePrivateFile } from '../lib/replacefile.ts'
 import { makeKey, makeRequest } from '../lib/x509.ts'
@@ -104,13 +105,12 @@ export function cutRevoked(store: Store, cut: (user: string) => void): void {
 
 /** An address that others can use: of all interfaces, the first that leaves the machine. */
 export function reachable(address: string): string {
-  const at = address.lastIndexOf(':')
-  const host = address.slice(0, at)
-  if (host !== '0.0.0.0' && host !== '[::]') return address
+  const { host, port } = splitHostPort(address)
+  if (host !== '0.0.0.0' && host !== '::') return address
   const own = Object.values(networkInterfaces())
     .flatMap((entries) => entries ?? [])
     .find((entry) => entry.family === 'IPv4' && !entry.internal)
-  return `${own?.address ?? '127.0.0.1'}${address.slice(at)}`
+  return joinHostPort(own?.address ?? '127.0.0.1', port)
 }
 
 /** For what runs beside the server: it need not leave the machine. */

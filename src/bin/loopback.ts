@@ -1,9 +1,10 @@
 /** DESIGN §10: everything listens on loopback until the cluster has identities. */
+import { splitHostPort } from '../lib/hostport.ts'
 import { CliError } from '../cli/context.ts'
 
 /** `address` is `host:port`. */
 export function isLoopback(address: string): boolean {
-  const host = address.slice(0, address.lastIndexOf(':')).replace(/^\[|\]$/g, '')
+  const { host } = splitHostPort(address)
   return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
 }
 

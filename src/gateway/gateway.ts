@@ -10,6 +10,7 @@ import type { ObservedSpeed } from '../api/speed.ts'
 import type { Clock } from '../lib/clock.ts'
 import { sleep } from '../lib/clock.ts'
 import { OpError } from '../lib/errors.ts'
+import { joinHostPort, splitHostPort } from '../lib/hostport.ts'
 import type { Logger } from '../lib/log.ts'
 import { Balancer } from './balancer.ts'
 import { Door } from './door.ts'
@@ -112,8 +113,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
 }
 
 function listen(server: Server, address: string): Promise<string> {
-  const at = address.lastIndexOf(':')
-  const host = address.slice(0, at)
+  const { host, port } = splitHostPort(address)
   return new Promise((resolve, reject) => {
     server.once('error', (cause) =>
       reject(
@@ -124,8 +124,6 @@ function listen(server: Server, address: string): Promise<string> {
         ),
       ),
     )
-    server.listen(Number(address.slice(at + 1)), host, () =>
-      resolve(`${host}:${(server.address() as AddressInfo).port}`),
-    )
+    server.listen(port, host, () => resolve(joinHostPort(host, (server.address() as AddressInfo).port)))
   })
 }

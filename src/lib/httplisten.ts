@@ -1,6 +1,7 @@
 /** What small HTTP doors share: listening on `host:port`, and plain answers. */
 import type { Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { joinHostPort, splitHostPort } from './hostport.ts'
 
 export interface HttpDoor {
   /** `host:port` as bound. */
@@ -11,13 +12,13 @@ export interface HttpDoor {
 
 /** `listen` is `host:port`, port 0 any free one. Rejects with Node's error when it cannot be listened on. */
 export function listenHttp(server: Server, listen: string): Promise<HttpDoor> {
-  const colon = listen.lastIndexOf(':')
+  const { host, port } = splitHostPort(listen)
   return new Promise((resolve, reject) => {
     server.once('error', reject)
-    server.listen(Number(listen.slice(colon + 1)), listen.slice(0, colon).replace(/^\[|\]$/g, ''), () => {
-      const { address, port } = server.address() as AddressInfo
+    server.listen(port, host, () => {
+      const bound = server.address() as AddressInfo
       resolve({
-        address: address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`,
+        address: joinHostPort(bound.address, bound.port),
         stop: () =>
           new Promise((done) => {
             server.close(() => done())

@@ -16,6 +16,7 @@ import { Metadata, Server, ServerCredentials, logVerbosity, setLogVerbosity } fr
 import type { PeerCertificate } from 'node:tls'
 import { systemClock } from '../lib/clock.ts'
 import { OpError, isOpError } from '../lib/errors.ts'
+import { joinHostPort, splitHostPort } from '../lib/hostport.ts'
 import type { Logger } from '../lib/log.ts'
 import type { Codec, StreamCall, UnaryCall, Wire } from './codec.ts'
 import { logsCall, sessionCall, unaryCalls, unaryNames, watchCall } from './codec.ts'
@@ -65,13 +66,17 @@ export async function serve(handlers: Handlers, options: ServeOptions): Promise<
   const server = new Server(channelOptions)
   const open = new OpenCalls(options)
   server.addService(protoMethods() as ServiceDefinition, implementation(handlers, open))
-  const host = options.listen.slice(0, options.listen.lastIndexOf(':'))
+  const { host } = splitHostPort(options.listen)
   const port = await new Promise<number>((resolve, reject) =>
     server.bindAsync(options.listen, doorOf(options), (error, bound) =>
       error === null ? resolve(bound) : reject(cannotListen(options.listen, error)),
     ),
   )
-  return { address: `${host}:${port}`, cut: (user) => open.cut(user), stop: (graceMs) => stop(server, open, graceMs) }
+  return {
+    address: joinHostPort(host, port),
+    cut: (user) => open.cut(user),
+    stop: (graceMs) => stop(server, open, graceMs),
+  }
 }
 
 const doorOf = ({ tls }: ServeOptions) =>

@@ -6,6 +6,7 @@
 import { connect } from 'node:tls'
 import type { DetailedPeerCertificate } from 'node:tls'
 import { OpError } from '../lib/errors.ts'
+import { splitHostPort } from '../lib/hostport.ts'
 import { fingerprintOf, pemOf } from '../lib/x509.ts'
 import { SERVER_NAME } from './tls.ts'
 
@@ -30,13 +31,12 @@ export async function firstContact(address: string, authorityHash: string): Prom
 }
 
 function shown(address: string): Promise<{ chain: readonly Buffer[]; localAddress: string }> {
-  const at = address.lastIndexOf(':')
-  const host = address.slice(0, at).replace(/^\[|\]$/g, '')
+  const { host, port } = splitHostPort(address)
   return new Promise((resolve, reject) => {
     // Nothing is sent on this connection: it is for looking only.
     const socket = connect({
       host,
-      port: Number(address.slice(at + 1)),
+      port,
       servername: SERVER_NAME,
       ALPNProtocols: ['h2'],
       rejectUnauthorized: false,

@@ -6,6 +6,8 @@ import { connect, createServer } from 'node:net'
 import type { Server, Socket } from 'node:net'
 import type { Clock } from '../../../src/lib/clock.ts'
 import { sleep } from '../../../src/lib/clock.ts'
+import type { HostPort } from '../../../src/lib/hostport.ts'
+import { splitHostPort } from '../../../src/lib/hostport.ts'
 
 const RETRY_MS = 30
 const STEP = Buffer.from('.')
@@ -48,7 +50,7 @@ export class Ring {
   }
 
   /** Both neighbours, once they have been met. */
-  async #meet(next: Endpoint): Promise<readonly Socket[]> {
+  async #meet(next: HostPort): Promise<readonly Socket[]> {
     const { clock, deadlineMs } = this.#options
     const untilMs = clock.monotonicMs() + deadlineMs
     while (clock.monotonicMs() <= untilMs) {
@@ -64,7 +66,7 @@ export class Ring {
     this.#next?.write(STEP)
   }
 
-  #listen({ host, port }: Endpoint): Promise<Server> {
+  #listen({ host, port }: HostPort): Promise<Server> {
     const { rank, hosts, gang } = this.#options
     const expected = helloOf(gang, (rank + hosts.length - 1) % hosts.length)
     const server = createServer((socket) => {
@@ -84,7 +86,7 @@ export class Ring {
   }
 
   /** One try to reach the next rank and be let in. */
-  #tryNext({ host, port }: Endpoint): Promise<void> {
+  #tryNext({ host, port }: HostPort): Promise<void> {
     const { gang, rank } = this.#options
     return new Promise((resolve) => {
       const socket = connect({ host, port, noDelay: true }, () => socket.write(helloOf(gang, rank)))
@@ -98,15 +100,6 @@ export class Ring {
   }
 }
 
-interface Endpoint {
-  readonly host: string
-  readonly port: number
-}
-
-function endpoint(addresses: readonly string[] | undefined): Endpoint {
-  const address = addresses?.[0] ?? ''
-  const colon = address.lastIndexOf(':')
-  return { host: address.slice(0, colon), port: Number(address.slice(colon + 1)) }
-}
+const endpoint = (addresses: readonly string[] | undefined): HostPort => splitHostPort(addresses?.[0] ?? '')
 
 const helloOf = (gang: string, rank: number): string => JSON.stringify({ gang, rank })

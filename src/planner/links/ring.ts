@@ -2,6 +2,7 @@
  * Where ranks meet: each listens at its own address on the best link towards the rank that connects to it, so that one
  * list serves all of them and never names 0.0.0.0. In a ring that is the rank before; over Rpc it is the leader. Pure.
  */
+import { joinHostPort, splitHostPort } from '../../lib/hostport.ts'
 import type { Node, NodeLink } from '../../api/node.ts'
 import type { Transport } from '../../api/words.ts'
 import { linkSpeed, slowness } from '../placement/links.ts'
@@ -19,7 +20,7 @@ export function meetingHosts(ranks: readonly MeetingRank[], transport: Transport
     const from = transport === 'Rpc' ? ranks[0] : ranks.at(i - 1)
     const address = from === undefined ? undefined : linkAddress(from, rank)
     if (address === undefined) return [rank.ringAddress]
-    return [`${address}:${rank.ringAddress.slice(rank.ringAddress.lastIndexOf(':') + 1)}`]
+    return [joinHostPort(address, splitHostPort(rank.ringAddress).port)]
   })
 }
 
@@ -27,7 +28,7 @@ export function meetingHosts(ranks: readonly MeetingRank[], transport: Transport
 export function comingFrom(ranks: readonly MeetingRank[]): readonly (readonly string[])[] {
   const nodes = ranks.flatMap(({ node }) => node ?? [])
   return ranks.map(({ node, ringAddress }) => {
-    const own = ringAddress.slice(0, ringAddress.lastIndexOf(':'))
+    const own = splitHostPort(ringAddress).host
     if (node === undefined || isLoopback(own)) return [own]
     const linked = nodes.flatMap((other) => linksBetween(node, other)).flatMap(({ address }) => address ?? [])
     return [...new Set([own, ...linked.filter(isIpv4)])].sort()
