@@ -1,9 +1,9 @@
 /**
  * The build before this one, made from git once and kept in the cache: sources of the commit that fixtures/previous-version
- * names, with the packages of this checkout. Where the history is not there (a shallow clone) the commit is fetched.
+ * names, with packages of its own (those of this checkout where they are the same). Where the history is not there (a shallow clone) the commit is fetched.
  */
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { root } from './processes.ts'
@@ -15,7 +15,7 @@ export function previousBuild(): string | undefined {
   const commit = readFileSync(join(root, 'test/fixtures/previous-version'), 'utf8').replaceAll(/^#.*$/gm, '').trim()
   const cache =
     process.env['MCTL_CACHE_DIR'] ?? join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'mctl')
-  const folder = join(cache, 'previous', commit.slice(0, 12))
+  const folder = join(cache, 'previous', `${commit.slice(0, 12)}-own`)
   if (existsSync(join(folder, ENTRY))) return join(folder, ENTRY)
   if (!has(commit)) {
     console.warn(`the previous build is not there: git has no commit ${commit} (shallow clone?) and could not fetch it`)
@@ -26,7 +26,9 @@ export function previousBuild(): string | undefined {
   try {
     const sources = execFileSync('git', ['archive', commit], { cwd: root, maxBuffer: 2 ** 28 })
     execFileSync('tar', ['-x', '-C', fresh], { input: sources })
-    symlinkSync(join(root, 'node_modules'), join(fresh, 'node_modules'))
+    // What is compiled for this machine need not be compiled again; the rest is as that commit's lock file says.
+    cpSync(join(root, 'node_modules'), join(fresh, 'node_modules'), { recursive: true, verbatimSymlinks: true })
+    execFileSync('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline'], { cwd: fresh })
     execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], { cwd: fresh })
     rmSync(folder, { recursive: true, force: true })
     renameSync(fresh, folder)
