@@ -5,12 +5,15 @@
  */
 import { readFileSync, statSync } from 'node:fs'
 import { createServer } from 'node:http'
-import type { RequestListener, Server } from 'node:http'
+import type { IncomingMessage, RequestListener, Server } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { TLSSocket, createSecureContext } from 'node:tls'
 import type { SecureContext, SecureContextOptions } from 'node:tls'
+import { NODES } from '../src/api/trust.ts'
+import type { Logger } from '../src/lib/log.ts'
+import type { Members } from './members.ts'
 
 /** `visitors`: the organization that the certificate of whoever knocks must carry. */
 export function doorServer(credentialsFile: string | undefined, visitors: string, onRequest: RequestListener): Server {
@@ -57,13 +60,40 @@ export interface NodeIdentity {
 export const readIdentity = (credentialsFile: string): NodeIdentity =>
   JSON.parse(readFileSync(credentialsFile, 'utf8')) as NodeIdentity
 
+export interface NodesDoorOptions {
+  /** In the log: 'models', 'measuring'. */
+  readonly name: string
+  readonly credentialsFile?: string | undefined
+  /** Whose certificates count. Absent: all of the cluster's nodes. */
+  readonly members?: Members | undefined
+  readonly log: Logger
+}
+
+/** Opens a door for other nodes, on a port of the system's choice: GETs of agents whose Node still stands, nobody else's. */
+export function openNodesDoor(options: NodesDoorOptions, onRequest: RequestListener): Promise<OpenDoor> {
+  const server = doorServer(options.credentialsFile, NODES, (request, response) => {
+    const objection = objectionTo(options, request)
+    if (objection === undefined) onRequest(request, response)
+    else response.writeHead(403, { 'content-type': 'text/plain' }).end(objection)
+  })
+  return listening(server, options.credentialsFile)
+}
+
+function objectionTo({ name, members, log }: NodesDoorOptions, request: IncomingMessage): string | undefined {
+  const objection = members?.objectionTo(request.socket, name, log)
+  if (objection !== undefined) return objection
+  // A web page on this machine is no peer: browsers say where a request comes from.
+  const stranger = request.headers.origin !== undefined || request.headers['sec-fetch-site'] !== undefined
+  return request.method !== 'GET' || stranger ? 'only agents ask here' : undefined
+}
+
 export interface OpenDoor {
   readonly port: number
   close(): Promise<void>
 }
 
 /** Listens on a port of the system's choice: on every link of the node with credentials, else on loopback only. */
-export async function listening(server: Server, credentialsFile: string | undefined): Promise<OpenDoor> {
+async function listening(server: Server, credentialsFile: string | undefined): Promise<OpenDoor> {
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     if (credentialsFile === undefined) server.listen(0, '127.0.0.1', resolve)

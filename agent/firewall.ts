@@ -7,7 +7,7 @@ import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { isIPv4, isIPv6 } from 'node:net'
 import { messageOf } from '../src/lib/errors.ts'
-import { splitHostPort } from '../src/lib/hostport.ts'
+import { isLoopbackHost, splitHostPort } from '../src/lib/hostport.ts'
 import type { Logger } from '../src/lib/log.ts'
 
 /** One port of this machine, and who may come to it. */
@@ -16,9 +16,6 @@ export interface Gate {
   /** Addresses of the gang's ranks. */
   readonly members: readonly string[]
 }
-
-/** Nothing of these is on a network: they need no gate. */
-const isOwn = (address: string): boolean => /^127\./.test(address) || address === '::1'
 
 /**
  * undefined: the rank meets nobody, or only neighbours on this machine. `hosts`: as in the rendezvous, `ip:port`;
@@ -31,7 +28,7 @@ export function gateOf(
 ): Gate | undefined {
   const met = hosts.flat().map((address) => splitHostPort(address).host)
   const members = [...new Set([...met, ...known])]
-  return hosts.length < 2 || members.every(isOwn) ? undefined : { port, members: members.sort() }
+  return hosts.length < 2 || members.every(isLoopbackHost) ? undefined : { port, members: members.sort() }
 }
 
 export interface Program {

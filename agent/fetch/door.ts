@@ -8,10 +8,9 @@ import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
-import { NODES } from '../../src/api/trust.ts'
 import { messageOf } from '../../src/lib/errors.ts'
 import type { Logger } from '../../src/lib/log.ts'
-import { doorServer, listening } from '../doorserver.ts'
+import { openNodesDoor } from '../doorserver.ts'
 import type { OpenDoor } from '../doorserver.ts'
 import type { Members } from '../members.ts'
 import type { Claims } from './claims.ts'
@@ -38,21 +37,16 @@ export interface ModelsDoor extends OpenDoor {
 
 /** Opens the door on a port of the system's choice. */
 export async function openDoor(options: DoorOptions): Promise<ModelsDoor> {
-  const server = doorServer(options.credentialsFile, NODES, (request, response) => {
+  const door = await openNodesDoor({ ...options, name: 'models' }, (request, response) => {
     serve(options, request, response).catch((error: unknown) => {
       options.log.info('file not handed on', { error: messageOf(error) })
       response.destroy()
     })
   })
-  return { address: options.address, ...(await listening(server, options.credentialsFile)) }
+  return { address: options.address, ...door }
 }
 
 async function serve(options: DoorOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const objection = options.members?.objectionTo(request.socket, 'models', options.log)
-  if (objection !== undefined) return void response.writeHead(403, { 'content-type': 'text/plain' }).end(objection)
-  // A web page on this machine is no peer: browsers say where a request comes from.
-  const stranger = request.headers.origin !== undefined || request.headers['sec-fetch-site'] !== undefined
-  if (request.method !== 'GET' || stranger) return void response.writeHead(403).end()
   const [, model] = /^\/v1\/models\/(.+)$/.exec(request.url ?? '') ?? []
   const [, sha256] = /^\/v1\/files\/([^/]+)$/.exec(request.url ?? '') ?? []
   if (model !== undefined && isFolderName(model)) return listModel(options, model, response)

@@ -7,10 +7,9 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:net'
 import type { AddressInfo, Server, Socket } from 'node:net'
 import { timingSafeEqual } from 'node:crypto'
-import { NODES } from '../../src/api/trust.ts'
 import type { Clock, Random } from '../../src/lib/clock.ts'
 import type { Logger } from '../../src/lib/log.ts'
-import { doorServer, listening } from '../doorserver.ts'
+import { openNodesDoor } from '../doorserver.ts'
 import type { OpenDoor } from '../doorserver.ts'
 import type { Members } from '../members.ts'
 import { receive, send } from './streams.ts'
@@ -44,10 +43,9 @@ const OPEN_MS = 5_000
 /** Opens the door on a port of the system's choice. */
 export async function openMeasuringDoor(options: MeasuringDoorOptions): Promise<OpenDoor> {
   const open = new Set<Server>()
-  const server = doorServer(options.credentialsFile, NODES, (request, response) => {
+  const door = await openNodesDoor({ ...options, name: 'measuring' }, (request, response) => {
     void answer(options, open, request, response)
   })
-  const door = await listening(server, options.credentialsFile)
   return {
     port: door.port,
     close: () => {
@@ -64,11 +62,6 @@ async function answer(
   response: ServerResponse,
 ): Promise<void> {
   const refuse = (status: number, why: string) => void response.writeHead(status).end(why)
-  // A web page on this machine is no peer: browsers say where a request comes from.
-  const stranger = request.headers.origin !== undefined || request.headers['sec-fetch-site'] !== undefined
-  const objection = options.members.objectionTo(request.socket, 'measuring', options.log)
-  if (objection !== undefined) return refuse(403, objection)
-  if (request.method !== 'GET' || stranger) return refuse(403, 'only agents ask here')
   const { pathname, searchParams } = new URL(request.url ?? '', 'http://door')
   const kind = measuringKinds.find((known) => pathname === `/v1/measure/${known}`)
   const address = searchParams.get('address') ?? ''

@@ -11,7 +11,7 @@ import type { Ajv2020, ValidateFunction } from 'ajv/dist/2020.js'
 import type { KindName } from './kinds.ts'
 import { kindNames } from './kinds.ts'
 import type { StandaloneSource } from './standalone.ts'
-import { loadStandalone, writeStandalone } from './standalone.ts'
+import { hashOf, loadStandalone, writeStandalone } from './standalone.ts'
 
 /** The part of JSON Schema that the files use; `x-message` and `x-tooLong` put a rule into words. */
 export interface JsonSchema {
@@ -99,9 +99,10 @@ let ajv: Ajv2020 | undefined
 export const standaloneFolder = (): string => join((root ??= packageRoot()), 'dist', 'validators')
 
 /** Of all files, for parts of one stand in others. */
+let hash: string | undefined
 const sourceOf = (kind: KindName): StandaloneSource => ({
   kind: kind.toLowerCase(),
-  texts: [META_FILE, ...kindNames.map(fileOf)].map(textNamed),
+  hash: (hash ??= hashOf([META_FILE, ...kindNames.map(fileOf)].map(textNamed))),
 })
 
 /** The validator of a kind: all errors at once, with the data and the schema that they are about. */

@@ -14,15 +14,17 @@ const require = createRequire(import.meta.url)
 export interface StandaloneSource {
   /** In lower case. */
   readonly kind: string
-  /** The files that it is made from. */
-  readonly texts: readonly string[]
+  /** Of the files that it is made from. */
+  readonly hash: string
 }
 
-const fileFor = ({ kind, texts }: StandaloneSource): string => {
+export function hashOf(texts: readonly string[]): string {
   const hash = createHash('sha256')
   for (const text of texts) hash.update(text)
-  return `${kind}-${hash.digest('hex').slice(0, 16)}.cjs`
+  return hash.digest('hex').slice(0, 16)
 }
+
+const fileFor = ({ kind, hash }: StandaloneSource): string => `${kind}-${hash}.cjs`
 
 /** The ready-made validator; undefined: none was made from these files. */
 export function loadStandalone(folder: string, source: StandaloneSource): ValidateFunction | undefined {

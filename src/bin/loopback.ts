@@ -1,12 +1,9 @@
 /** DESIGN §10: everything listens on loopback until the cluster has identities. */
-import { splitHostPort } from '../lib/hostport.ts'
+import { isLoopbackHost, splitHostPort } from '../lib/hostport.ts'
 import { CliError } from '../cli/context.ts'
 
 /** `address` is `host:port`. */
-export function isLoopback(address: string): boolean {
-  const { host } = splitHostPort(address)
-  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
-}
+export const isLoopback = (address: string): boolean => isLoopbackHost(splitHostPort(address).host)
 
 /** CliError for an address that others reach; `remedy` says what to do instead. */
 export function requireLoopback(address: string, what: string, remedy: string): void {

@@ -26,8 +26,6 @@ export const MAX_BODY_BYTES = 1024 * 1024
 /** Calls per Sync and minute, and unsigned ones of all together. */
 const MAX_PER_MINUTE = 30
 const MINUTE_MS = 60_000
-const REQUEST_TIMEOUT_MS = 10_000
-
 /** `listen` is `host:port`. */
 export function openWebhookDoor(doors: WebhookDoors, listen: string): Promise<HttpDoor> {
   const rate = new Rate(doors.clock)
@@ -37,8 +35,6 @@ export function openWebhookDoor(doors: WebhookDoors, listen: string): Promise<Ht
       if (!response.headersSent) sayHttp(response, 500, 'the call failed')
     })
   })
-  server.requestTimeout = REQUEST_TIMEOUT_MS
-  server.headersTimeout = REQUEST_TIMEOUT_MS
   return listenHttp(server, listen)
 }
 

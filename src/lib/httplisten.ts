@@ -10,8 +10,15 @@ export interface HttpDoor {
   stop(): Promise<void>
 }
 
-/** `listen` is `host:port`, port 0 any free one. Rejects with Node's error when it cannot be listened on. */
+const REQUEST_TIMEOUT_MS = 10_000
+
+/**
+ * `listen` is `host:port`, port 0 any free one. Who takes longer than ten seconds to ask is cut off. Rejects with Node's
+ * error when it cannot be listened on.
+ */
 export function listenHttp(server: Server, listen: string): Promise<HttpDoor> {
+  server.requestTimeout = REQUEST_TIMEOUT_MS
+  server.headersTimeout = REQUEST_TIMEOUT_MS
   const { host, port } = splitHostPort(listen)
   return new Promise((resolve, reject) => {
     server.once('error', reject)

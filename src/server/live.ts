@@ -2,7 +2,7 @@
  * What is live: the last reading of each node, from its session, and what gateways do at this moment, from their own
  * telling. All of it is in memory alone; a restarted server knows it again a few seconds later.
  */
-import type { LiveGroup, LiveNode, LiveQueue, Traffic } from '../api/live.ts'
+import type { LiveGroup, LiveNode, LiveQueue, LiveReading, Traffic } from '../api/live.ts'
 import type { Shard } from '../api/shard.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Handlers } from '../rpc/messages.ts'
@@ -108,3 +108,16 @@ function queuesOf(snapshot: Snapshot, told: readonly Traffic[]): readonly LiveQu
 
 /** What came over the wire may be anything. */
 const amount = (value: number): number => (Number.isFinite(value) && value > 0 ? value : 0)
+
+/** What came over the wire may be anything: figures that make no sense are left out. */
+export function soundReading({ pressure, simulated, ...figures }: LiveReading): LiveReading {
+  const { freeBytes, wiredBytes, usedBytes, gpuBusy } = figures
+  const sound = Object.entries({ freeBytes, wiredBytes, usedBytes, gpuBusy }).filter(
+    ([, value]) => value !== undefined && Number.isFinite(value) && value >= 0,
+  )
+  return {
+    ...(Object.fromEntries(sound) as LiveReading),
+    ...(pressure === undefined ? {} : { pressure }),
+    ...(simulated === true ? { simulated } : {}),
+  }
+}

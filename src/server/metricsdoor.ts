@@ -5,8 +5,6 @@ import type { HttpDoor } from '../lib/httplisten.ts'
 import { listenHttp, sayHttp } from '../lib/httplisten.ts'
 import type { Logger } from '../lib/log.ts'
 
-const REQUEST_TIMEOUT_MS = 10_000
-
 /** `texts` are told one after the other, each in the text format of Prometheus. `listen` is `host:port`. */
 export function openMetricsDoor(
   texts: readonly (() => Promise<string>)[],
@@ -26,7 +24,5 @@ export function openMetricsDoor(
       },
     )
   })
-  server.requestTimeout = REQUEST_TIMEOUT_MS
-  server.headersTimeout = REQUEST_TIMEOUT_MS
   return listenHttp(server, listen)
 }

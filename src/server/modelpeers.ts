@@ -3,6 +3,7 @@ import { isTrue } from '../api/conditions.ts'
 import type { Node } from '../api/node.ts'
 import type { Peer } from '../api/peers.ts'
 import type { Snapshot } from '../store/store.ts'
+import { isLoopbackHost } from '../lib/hostport.ts'
 
 /** Each look of an agent asks them all. */
 const MAX_PEERS = 32
@@ -40,7 +41,7 @@ function peerOf({ metadata, status }: Node, asking: Node | undefined): Peer | un
   const [link] = (asking?.status?.links ?? [])
     .filter(({ peer }) => peer === metadata.name)
     .sort((a, b) => (b.bandwidthGBps ?? 0) - (a.bandwidthGBps ?? 0))
-  const address = door.address.startsWith('127.') ? door.address : (link?.peerAddress ?? door.address)
+  const address = isLoopbackHost(door.address) ? door.address : (link?.peerAddress ?? door.address)
   const rate = link?.bandwidthGBps
   const bytesPerSecond = rate === undefined ? {} : { bytesPerSecond: rate * 1e9 }
   return { node: metadata.name, address, port: door.port, ...bytesPerSecond }

@@ -1,8 +1,9 @@
 /** One agent's session: what it said last, what is on the way down to it, and the logs that are asked of it. */
+import type { LinkMeasurement, LinkOrder } from '../api/links.ts'
 import type { LiveReading } from '../api/live.ts'
+import type { Clock } from '../lib/clock.ts'
 import { OpError } from '../lib/errors.ts'
 import { Pipe } from '../rpc/flow.ts'
-import type { LinkMeasurement } from '../api/links.ts'
 import type { AgentMessage, ServerMessage } from '../rpc/messages.ts'
 import type { LogRelay } from './logrelay.ts'
 
@@ -11,13 +12,15 @@ export type Hello = Extract<AgentMessage, { type: 'Hello' }>
 /** An agent that lets so many messages pile up reads no more. */
 const MAX_OUT = 256
 const OUT_WINDOW = 64
+/** An agent gives up by itself before. */
+const MEASURE_TIMEOUT_MS = 30_000
 
 export class Session {
   readonly hello: Hello
   readonly out = new Pipe<ServerMessage>(OUT_WINDOW)
   readonly relays = new Map<string, LogRelay>()
   /** Links that the agent was asked to measure. */
-  readonly measuring = new Map<string, (measurement: LinkMeasurement) => void>()
+  readonly #measuring = new Map<string, (measurement: LinkMeasurement) => void>()
   /** Monotonic ms of the last message. */
   lastSeenMs: number
   synced = false
@@ -46,6 +49,26 @@ export class Session {
       this.end(new OpError('Unavailable', `the agent of node "${this.node}" does not read its session`))
   }
 
+  /** Asks the agent to measure a link. NotDone when it gives no answer, or goes away. */
+  measureLink(requestId: string, order: LinkOrder, clock: Clock): Promise<LinkMeasurement> {
+    return new Promise((resolve) => {
+      const answer = (measurement: LinkMeasurement) => {
+        timer.cancel()
+        this.#measuring.delete(requestId)
+        resolve(measurement)
+      }
+      const timer = clock.after(MEASURE_TIMEOUT_MS, () =>
+        answer({ kind: 'NotDone', message: `the agent of node "${this.node}" gave no answer` }),
+      )
+      this.#measuring.set(requestId, answer)
+      this.send({ type: 'MeasureLink', requestId, order })
+    })
+  }
+
+  onMeasured(requestId: string, measurement: LinkMeasurement): void {
+    this.#measuring.get(requestId)?.(measurement)
+  }
+
   /** Over: well, or by an error that the agent is told. Pending logs end Unavailable. Idempotent. */
   end(error?: OpError): void {
     if (this.#over.signal.aborted) return
@@ -55,7 +78,7 @@ export class Session {
     for (const relay of [...this.relays.values()])
       relay.fail(new OpError('Unavailable', `the agent of node "${this.node}" went away while its log was read`))
     this.relays.clear()
-    for (const answer of [...this.measuring.values()]) answer({ kind: 'NotDone', message: 'the agent went away' })
+    for (const answer of [...this.#measuring.values()]) answer({ kind: 'NotDone', message: 'the agent went away' })
   }
 
   /** The same agent again, or another one that took the name? */

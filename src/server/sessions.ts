@@ -15,10 +15,11 @@ import type { Logger } from '../lib/log.ts'
 import { ABORTED, orAborted } from '../rpc/flow.ts'
 import type { AgentMessage, CallContext, Handlers, LogTimes, ServerMessage } from '../rpc/messages.ts'
 import { createObject } from '../store/objects.ts'
-import { tooOld } from '../lib/versionskew.ts'
 import type { Store } from '../store/store.ts'
 import { audited } from './audit.ts'
 import { LogRelay } from './logrelay.ts'
+import { nameTaken, skewRefusal, unknownCluster } from './hello.ts'
+import { soundReading } from './live.ts'
 import { changesMembers, membersOf } from './members.ts'
 import { modelPeers } from './modelpeers.ts'
 import type { ReportedShape } from './modelshape.ts'
@@ -28,8 +29,6 @@ import { Session } from './session.ts'
 
 export const HEARTBEAT_MS = 5_000
 const HELLO_TIMEOUT_MS = 10_000
-/** An agent gives up by itself before. */
-const MEASURE_TIMEOUT_MS = 30_000
 /** Another agent may take a name whose agent has been silent for so long: three heartbeats. */
 const NAME_HELD_MS = 3 * HEARTBEAT_MS
 const MAX_LABELS = 64
@@ -131,19 +130,8 @@ class NodeSessionTable implements Sessions {
   measureLink(node: string, order: LinkOrder): Promise<LinkMeasurement> {
     const session = this.#sessions.get(node)
     if (session === undefined) return Promise.resolve({ kind: 'NotDone', message: `node "${node}" is not in session` })
-    const requestId = this.#doors.random.uuid()
-    return new Promise((resolve) => {
-      const answer = (measurement: LinkMeasurement) => {
-        timer.cancel()
-        session.measuring.delete(requestId)
-        resolve(measurement)
-      }
-      const timer = this.#doors.clock.after(MEASURE_TIMEOUT_MS, () =>
-        answer({ kind: 'NotDone', message: `the agent of node "${node}" gave no answer` }),
-      )
-      session.measuring.set(requestId, answer)
-      session.send({ type: 'MeasureLink', requestId, order })
-    })
+    const { random, clock } = this.#doors
+    return session.measureLink(random.uuid(), order, clock)
   }
 
   close(): void {
@@ -283,7 +271,7 @@ class NodeSessionTable implements Sessions {
       case 'LogEnd':
         return this.#onLogEnd(session, message.requestId, message.error)
       case 'LinkMeasured':
-        return session.measuring.get(message.requestId)?.(message.measurement)
+        return session.onMeasured(message.requestId, message.measurement)
       case 'PeersAsked':
         return session.send({
           type: 'Peers',
@@ -366,42 +354,3 @@ class NodeSessionTable implements Sessions {
     for (const listener of this.#listeners) listener(node)
   }
 }
-
-/** What came over the wire may be anything: figures that make no sense are left out. */
-function soundReading({ pressure, simulated, ...figures }: LiveReading): LiveReading {
-  const { freeBytes, wiredBytes, usedBytes, gpuBusy } = figures
-  const sound = Object.entries({ freeBytes, wiredBytes, usedBytes, gpuBusy }).filter(
-    ([, value]) => value !== undefined && Number.isFinite(value) && value >= 0,
-  )
-  return {
-    ...(Object.fromEntries(sound) as LiveReading),
-    ...(pressure === undefined ? {} : { pressure }),
-    ...(simulated === true ? { simulated } : {}),
-  }
-}
-
-const nameTaken = ({ node, hello }: Session, silentMs: number): OpError =>
-  new OpError(
-    'Conflict',
-    `node "${node}" is held by another agent (version ${hello.agentVersion}, boot ${hello.bootId}, heard ` +
-      `${(silentMs / 1000).toFixed(0)} s ago): give this agent another --name, or stop the other one`,
-  )
-
-/** undefined: the agent's release works with ours. */
-function skewRefusal({ nodeName, agentVersion }: Hello, serverVersion: string): OpError | undefined {
-  const old = tooOld(agentVersion, serverVersion)
-  if (old === undefined) return undefined
-  return new OpError(
-    'Forbidden',
-    `VersionSkew: the agent of node "${nodeName}" is of version ${agentVersion}, this server of ${serverVersion}; they work together one ` +
-      `minor version apart. Upgrade ${old === 'one' ? 'the agent' : 'the server'} first, one minor version at a time. Its shards are left running`,
-  )
-}
-
-const unknownCluster = ({ nodeName, clusterUid }: Hello, own: string): OpError =>
-  new OpError(
-    'Forbidden',
-    `UnknownCluster: the agent of node "${nodeName}" belongs to cluster ${clusterUid}, this is cluster ${own}. ` +
-      `Its shards are left running. Point it at its own server, or, to move it here, stop it with its shards and give ` +
-      `it an empty --data-dir`,
-  )

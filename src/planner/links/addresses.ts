@@ -25,5 +25,3 @@ export function sameSubnet(a: string, b: string): boolean {
 
 /** One that a machine gave itself for want of better. */
 export const isLinkLocal = (address: string): boolean => address.startsWith('169.254.')
-
-export const isLoopback = (address: string): boolean => address.startsWith('127.')

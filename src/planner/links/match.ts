@@ -4,7 +4,8 @@
  * Engines speak IPv4, so a link is a pair of IPv4 addresses. Pure.
  */
 import type { LinkType, Node, NodeLink, NodePort } from '../../api/node.ts'
-import { isLinkLocal, isLoopback, parseCidr, sameSubnet } from './addresses.ts'
+import { isLoopbackHost } from '../../lib/hostport.ts'
+import { isLinkLocal, parseCidr, sameSubnet } from './addresses.ts'
 
 /** Links by node, for the nodes that report ports. What was measured of a link stays with it while its ends stay. */
 export function matchLinks(nodes: readonly Node[]): ReadonlyMap<string, readonly NodeLink[]> {
@@ -101,7 +102,7 @@ const best = ({ a, b }: { readonly a: NodePort; readonly b: NodePort }) => Math.
 /** Over routers, at the addresses under which both are known to the server. What it carries only measuring tells. */
 function routedLink(a: Node, b: Node): readonly PairLink[] {
   const [own, other] = [internalAddress(a), internalAddress(b)]
-  if (own === undefined || other === undefined || isLoopback(own) || isLoopback(other)) return []
+  if (own === undefined || other === undefined || isLoopbackHost(own) || isLoopbackHost(other)) return []
   return [{ type: 'Ethernet1G', transport: 'TCP', ends: [own, other] }]
 }
 

@@ -2,11 +2,10 @@
  * Where ranks meet: each listens at its own address on the best link towards the rank that connects to it, so that one
  * list serves all of them and never names 0.0.0.0. In a ring that is the rank before; over Rpc it is the leader. Pure.
  */
-import { joinHostPort, splitHostPort } from '../../lib/hostport.ts'
+import { isLoopbackHost, joinHostPort, splitHostPort } from '../../lib/hostport.ts'
 import type { Node, NodeLink } from '../../api/node.ts'
 import type { Transport } from '../../api/words.ts'
 import { linkSpeed, slowness } from '../placement/links.ts'
-import { isLoopback } from './addresses.ts'
 
 export interface MeetingRank {
   readonly node: Node | undefined
@@ -29,7 +28,7 @@ export function comingFrom(ranks: readonly MeetingRank[]): readonly (readonly st
   const nodes = ranks.flatMap(({ node }) => node ?? [])
   return ranks.map(({ node, ringAddress }) => {
     const own = splitHostPort(ringAddress).host
-    if (node === undefined || isLoopback(own)) return [own]
+    if (node === undefined || isLoopbackHost(own)) return [own]
     const linked = nodes.flatMap((other) => linksBetween(node, other)).flatMap(({ address }) => address ?? [])
     return [...new Set([own, ...linked.filter(isIpv4)])].sort()
   })
@@ -37,7 +36,8 @@ export function comingFrom(ranks: readonly MeetingRank[]): readonly (readonly st
 
 /** Address of `to` on the best link from the other rank's node. A node that listens on loopback only listens nowhere else. */
 function linkAddress(from: MeetingRank, to: MeetingRank): string | undefined {
-  if (from.node === undefined || to.node === undefined || isLoopback(to.ringAddress)) return undefined
+  if (from.node === undefined || to.node === undefined || isLoopbackHost(splitHostPort(to.ringAddress).host))
+    return undefined
   return bestLink(from.node, to.node)?.peerAddress
 }
 
