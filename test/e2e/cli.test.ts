@@ -2,7 +2,7 @@
  * The command line against a real `mctl dev` with the fake engine: what fits and what does not, logs and chat, files
  * that are no manifests, and that nothing is left of what was deleted or stopped.
  */
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -35,6 +35,11 @@ const deployment = (name: string, of: string, more: object = {}) =>
   })
 
 const documents = (...texts: readonly string[]) => texts.join('\n---\n')
+
+test('what the build makes can be run by its name, as npx does', () => {
+  const said = execFileSync(join(root, 'dist/src/bin/mctl.js'), ['version', '--client'], { encoding: 'utf8' })
+  expect(said).toMatch(/Client Version: /)
+})
 
 describe('one Mac', () => {
   let dev: Dev
