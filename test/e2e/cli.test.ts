@@ -280,7 +280,8 @@ describe.each(['SIGTERM', 'SIGINT'] as const)('mctl dev that is ended by %s', (s
         model('small', 2 ** 27),
         deployment('pair', 'small', { parallelism: { strategy: 'Pipeline', degree: 2 } }),
       )
-      expect(await mctl(['apply', '--wait', '-f', '-'], env, pair)).toMatchObject({ code: 0 })
+      const applied = await mctl(['apply', '--wait', '-f', '-'], env, pair)
+      expect([applied.code, applied.stderr]).toEqual([0, ''])
 
       const running = processesOf(temporary)
       const ports = portsOf(running)
