@@ -121,7 +121,7 @@ function planUnbound(scene: DeploymentScene, current: CurrentRevision): Scheduli
     ...soonest(refusedForPressure(placement) ? PRESSURE_RETRY_MS : undefined),
   }
   const update = planUpdate(scene, current, living)
-  if (update === undefined || update.pending !== undefined) return refused
+  if (update === undefined || update.actions.length === 0) return refused
   return { ...update, actions: [...refused.actions, ...update.actions], pending }
 }
 

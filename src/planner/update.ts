@@ -3,12 +3,14 @@
  * ready one goes beside itself where maxSurge and memory allow, else in its own bytes, and no more of them at a time
  * than may be away. When it stops is decided later, in rollout.ts.
  */
+import type { Shard } from '../api/shard.ts'
 import type { NextEpoch, ShardGroup } from '../api/shardgroup.ts'
 import { withoutNext } from '../api/shardgroup.ts'
 import type { Scheduling } from './binding.ts'
 import { moveGroup, pendingOf, place, PRESSURE_RETRY_MS, refusedForPressure, unbind, withGroup } from './binding.ts'
 import type { DeploymentScene } from './deployment.ts'
-import { event, soonest } from './actions.ts'
+import { event, isBeingDeleted, soonest } from './actions.ts'
+import { sceneOf } from './groupscene.ts'
 import { counted } from '../lib/counted.ts'
 import type { Unplaceable } from './placement/types.ts'
 import type { CurrentRevision } from './revisions.ts'
@@ -22,7 +24,10 @@ export function planUpdate(
   living: readonly ShardGroup[],
 ): Scheduling | undefined {
   const superseded = living.find((g) => isSuperseded(scene, current, g))
-  if (superseded !== undefined) return takeBack(scene, superseded)
+  if (superseded !== undefined) return takeBack(scene, superseded, 'is not wanted any more')
+  const stuck = living.find((g) => couldSurge(scene, current, g, living))
+  if (stuck !== undefined)
+    return takeBack(scene, stuck, 'would wait for ever (update.maxUnavailable: 0), and fits beside it')
 
   const isOutdated = (g: ShardGroup) => g.spec.revision !== current.number && g.spec.next === null
   const outdated = living.filter((g) => isOutdated(g) && g.spec.members.length > 0)
@@ -33,8 +38,7 @@ export function planUpdate(
 
   const { strategy, maxUnavailable, maxSurge } = scene.deployment.spec.update
   if (strategy === 'Recreate') return inOwnBytes(scene, current, first, outdated)
-  const surging = living.filter((g) => g.spec.next?.startFirst === true).length
-  const beside = surging < maxSurge ? place(scene, current, first, 'Beside') : undefined
+  const beside = surging(living) < maxSurge ? place(scene, current, first, 'Beside') : undefined
   if (beside?.kind === 'Placed')
     return moveGroup(scene, current, first, beside, { reason: 'Updating', startFirst: true })
 
@@ -53,9 +57,38 @@ function isSuperseded({ world, deployment }: DeploymentScene, current: CurrentRe
 
 const isMember = ({ members }: NextEpoch, node: string): boolean => members.some((m) => m.node === node)
 
-function takeBack(scene: DeploymentScene, group: ShardGroup): Scheduling {
+const surging = (living: readonly ShardGroup[]): number => living.filter((g) => g.spec.next?.startFirst === true).length
+
+/**
+ * Planned in its own bytes when it did not serve, and serving again: where no replica may be away it would never stop.
+ * Its successor can start beside it instead.
+ */
+function couldSurge(
+  scene: DeploymentScene,
+  current: CurrentRevision,
+  group: ShardGroup,
+  living: readonly ShardGroup[],
+): boolean {
+  const { world, deployment, nowMs } = scene
+  const { strategy, maxUnavailable, maxSurge } = deployment.spec.update
+  if (strategy === 'Recreate' || maxUnavailable > 0 || surging(living) >= maxSurge || !isGroupReady(group)) return false
+  const { next, revision } = group.spec
+  if (next?.revision !== current.number || next.startFirst === true || revision === current.number) return false
+  const alone = { ...group, spec: withoutNext(group.spec) }
+  const { upcoming } = sceneOf(world, group, nowMs)
+  const before = {
+    ...world,
+    groups: world.groups.map((g) => (g.metadata.uid === group.metadata.uid ? alone : g)),
+    shards: world.shards.filter((s) => !upcoming.includes(s)),
+  }
+  return (
+    place({ ...scene, groups: withGroup(scene, alone), world: before }, current, alone, 'Beside')?.kind === 'Placed'
+  )
+}
+
+function takeBack(scene: DeploymentScene, group: ShardGroup, why: string): Scheduling {
   const { next, epoch } = group.spec
-  const message = `${group.metadata.name}: epoch ${next?.epoch ?? 0} (revision ${next?.revision ?? 0}) is not wanted any more; epoch ${epoch} serves on`
+  const message = `${group.metadata.name}: epoch ${next?.epoch ?? 0} (revision ${next?.revision ?? 0}) ${why}; epoch ${epoch} serves on`
   return {
     actions: [...takeBackSuccessor(scene.world, group), event(group, 'Normal', 'SuccessorDropped', message)],
     report: [`SuccessorDropped: ${message}`],
@@ -73,6 +106,7 @@ function inOwnBytes(
   if (placement?.kind === 'Placed') return moveGroup(scene, current, group, placement, { reason: 'Updating' })
   const recreates = scene.deployment.spec.update.strategy === 'Recreate'
   if (recreates && fitsWithout(scene, current, group, outdated)) return makeRoom(scene, current, outdated)
+  if (recreates && othersWait(scene, current)) return giveWay(scene, current, group)
   const pending = pendingOf(placement, scene, current)
   return {
     actions: [],
@@ -110,6 +144,33 @@ function makeRoom(scene: DeploymentScene, current: CurrentRevision, outdated: re
     actions: [...steps.map((s) => s.action), event(scene.deployment, 'Normal', 'Recreating', message)],
     report: [`Recreating: ${message}`],
     groups: scene.groups.map((g) => after.get(g.metadata.uid) ?? g),
+    pending: { status: 'False', reason: 'Recreating', message },
+  }
+}
+
+/** Every group that the new revision has got a place for is prepared, and starts when the old ones are gone. */
+function othersWait({ world, groups, nowMs }: DeploymentScene, current: CurrentRevision): boolean {
+  const shardsOf = (group: ShardGroup): readonly Shard[] | undefined => {
+    const scene = sceneOf(world, group, nowMs)
+    if (group.spec.next?.revision === current.number) return scene.upcoming
+    return group.spec.revision === current.number && group.spec.members.length > 0 ? scene.current : undefined
+  }
+  const placed = groups
+    .flatMap((group) => (isBeingDeleted(group) ? [] : [shardsOf(group)]))
+    .filter((s) => s !== undefined)
+  const isPrepared = ({ status }: Shard) =>
+    status?.phase !== undefined && !['Pending', 'Fetching'].includes(status.phase)
+  return placed.length > 0 && placed.every((shards) => shards.length > 0 && shards.every(isPrepared))
+}
+
+/** Recreate goes on with fewer groups rather than not at all: an old one that finds no place would be waited for for ever. */
+function giveWay(scene: DeploymentScene, current: CurrentRevision, old: ShardGroup): Scheduling {
+  const message = `${old.metadata.name} stops: revision ${current.number} has no room for it, and its other groups wait until the old ones are gone`
+  const { action, group } = unbind(scene.world, old)
+  return {
+    actions: [action, event(scene.deployment, 'Normal', 'Recreating', message)],
+    report: [`Recreating: ${message}`],
+    groups: withGroup(scene, group),
     pending: { status: 'False', reason: 'Recreating', message },
   }
 }

@@ -41,8 +41,9 @@ export async function mirror(options: MirrorOptions): Promise<void> {
       }
     } catch (error) {
       if (options.signal.aborted) return
-      if (isOpError(error, 'Expired')) copy.forgetPosition()
-      else options.log.warn('watch broke off', { kind: options.kind, error: String(error) })
+      // A position that a server does not take is no better later.
+      if (isOpError(error, 'Expired') || isOpError(error, 'Invalid')) copy.forgetPosition()
+      if (!isOpError(error, 'Expired')) options.log.warn('watch broke off', { kind: options.kind, error: String(error) })
       failures++
     }
     await sleep(options.clock, backoffMs(policy, failures, options.random.next()), options.signal)

@@ -49,7 +49,8 @@ function chooser(request: WatchRequest, identity: Identity): (object: MctlObject
 /** Where the watch begins. OpError Expired for another incarnation: its revisions may never have been, or be others. */
 function startOf({ resourceVersion = '', incarnation }: WatchRequest, store: Store): 'initial' | number {
   if (resourceVersion === '' || resourceVersion === '0') return 'initial'
-  if (!/^\d{1,15}$/.test(resourceVersion))
+  // A restored store counts on from the time of day in microseconds: sixteen digits.
+  if (!/^\d+$/.test(resourceVersion) || !Number.isSafeInteger(Number(resourceVersion)))
     throw new OpError(
       'Invalid',
       `resourceVersion: Invalid value: ${JSON.stringify(resourceVersion)}: must be a revision`,

@@ -2,18 +2,21 @@ import { describe, expect, test } from 'vitest'
 import { findCondition } from '../../../src/api/conditions.ts'
 import type { ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus } from '../../../src/api/modeldeployment.ts'
 import { templateOf } from '../../../src/api/template.ts'
+import type { ShardPhase } from '../../../src/api/shard.ts'
 import type { ShardGroup, ShardGroupSpec, ShardGroupStatus } from '../../../src/api/shardgroup.ts'
 import { unboundOf } from '../../../src/api/shardgroup.ts'
 import type { Plan } from '../../../src/planner/actions.ts'
 import { planDeployment } from '../../../src/planner/deployment.ts'
 import type { World } from '../../../src/planner/world.ts'
 import {
+  aBinding,
   actionsOf,
   aDeployment,
   aGroup,
   aModel,
   aNode,
   aRevision,
+  aShard,
   aWorld,
   condition,
   member,
@@ -199,6 +202,36 @@ describe('updating', () => {
     const revisions = [old, aRevision(deployment, 2)]
     const p = plan(deployment, { revisions, groups: [single(0, { revision: 2 }, false), single(1)] })
     expect(specIn(p)).toMatchObject({ replica: 1, next: { revision: 2 } })
+  })
+
+  test('Recreate stops an old group that has no place in the new revision, once the others are prepared', () => {
+    const deployment = changed({ update: { strategy: 'Recreate', maxUnavailable: 1, maxSurge: 0 } })
+    const revisions = [old, aRevision(deployment, 2)]
+    const groups = [single(0, { revision: 2, members: [member(0, 'mini-1', 9 * GIB)] }, false), single(1)]
+    // mini-2 has room for the old model only.
+    const nodes = [aNode('mini-1'), aNode('mini-2', { memory: '8Gi' })]
+    const models = [aModel('tiny', { ...tinyShape, weightBytes: 8 * GIB })]
+    const planned = (phase: ShardPhase) =>
+      plan(deployment, { revisions, groups, nodes, models, shards: [aShard(groups[0] as ShardGroup, 0, phase)] })
+
+    expect(actionsOf(planned('Fetching'), 'setSpec')).toEqual([])
+    expect(specIn(planned('Prepared'))).toMatchObject({ replica: 1, members: [] })
+    expect(reasonsOf(planned('Prepared'))).toContain('Recreating')
+  })
+
+  test('a successor that would wait for ever in its own bytes is planned anew beside the old one', () => {
+    const deployment = changed({ update: { strategy: 'RollingUpdate', maxUnavailable: 0, maxSurge: 1 } })
+    const revisions = [old, aRevision(deployment, 2)]
+    const next = { ...aBinding, strategy: 'Single' as const, members: [member(0, 'mini-2')], epoch: 2, revision: 2 }
+    const groups = [single(0, { revision: 2 }), single(1, { next })]
+    const nodes = [aNode('mini-1'), aNode('mini-2'), aNode('mini-3')]
+    const back = plan(deployment, { revisions, groups, nodes })
+    expect(specIn(back)).toMatchObject({ replica: 1, next: null })
+    expect(reasonsOf(back)).toContain('SuccessorDropped')
+    const beside = plan(deployment, { revisions, groups: [groups[0] as ShardGroup, single(1)], nodes })
+    expect(specIn(beside)).toMatchObject({ replica: 1, next: { startFirst: true, members: [{ node: 'mini-3' }] } })
+    // Without room beside it, it stays prepared: should the old one fail, it takes over.
+    expect(actionsOf(plan(deployment, { revisions, groups, nodes, models: [huge] }), 'setSpec')).toEqual([])
   })
 
   test('a template that fits nowhere leaves the old replicas serving, and says why', () => {

@@ -96,7 +96,10 @@ describe('watch', () => {
     })
     expect(await ends({ resourceVersion: '999999' })).toMatchObject({ code: 'Expired' })
     expect(await ends({ resourceVersion, incarnation: 'another' })).toMatchObject({ code: 'Expired' })
+    // A restored store counts in microseconds of the day: a place of its is one, be it lost or not.
+    expect(await ends({ resourceVersion: '1795682000000000' })).toMatchObject({ code: 'Expired' })
     expect(await ends({ resourceVersion: 'x' })).toMatchObject({ code: 'Invalid' })
+    expect(await ends({ resourceVersion: '9'.repeat(17) })).toMatchObject({ code: 'Invalid' })
   })
 
   test('a quiet watch gets a bookmark each minute in which anything happened, never ahead of its events', async () => {
