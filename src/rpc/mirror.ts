@@ -43,7 +43,8 @@ export async function mirror(options: MirrorOptions): Promise<void> {
       if (options.signal.aborted) return
       // A position that a server does not take is no better later.
       if (isOpError(error, 'Expired') || isOpError(error, 'Invalid')) copy.forgetPosition()
-      if (!isOpError(error, 'Expired')) options.log.warn('watch broke off', { kind: options.kind, error: String(error) })
+      if (!isOpError(error, 'Expired'))
+        options.log.warn('watch broke off', { kind: options.kind, error: String(error) })
       failures++
     }
     await sleep(options.clock, backoffMs(policy, failures, options.random.next()), options.signal)
