@@ -45,6 +45,8 @@ export interface AgentDoors {
   readonly onMembers?: SessionDoors['onMembers']
   /** Absent: this agent measures no links. */
   readonly measureLink?: (order: LinkOrder) => Promise<LinkMeasurement>
+  /** Hears in each pass whether a shard is wanted or alive here: whatever is no shard makes room for it. */
+  readonly onShards?: (areHere: boolean) => void
   readonly record: AgentRecord
   /** Among the agents of one machine; absent: this is the only one. */
   readonly pressureTurn?: PressureTurn
@@ -250,6 +252,9 @@ export class Agent {
     this.#lookForGap()
     const wanted = this.#wanted.list()
     const local = hosts.list()
+    const { started } = this.#execution.notes
+    const isWanted = wanted?.some(({ metadata }) => this.#needsModel(metadata.uid)) === true
+    this.#doors.onShards?.(isWanted || local.some((l) => isAlive(l, started)))
     const observation = {
       ...this.#execution.notes,
       clusterUid: this.#contact.clusterUid(),

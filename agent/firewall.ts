@@ -91,6 +91,7 @@ export interface FirewallOptions {
 export class Firewall {
   readonly #options: FirewallOptions
   readonly #id: string
+  readonly #wanted = new Map<string, readonly Gate[]>()
   #inForce: string | undefined
   #changing: Promise<void> = Promise.resolve()
   #complained = false
@@ -100,9 +101,16 @@ export class Firewall {
     this.#id = createHash('sha256').update(options.dataDir).digest('hex').slice(0, 8)
   }
 
-  /** Resolves when these gates, and no others of ours, are in force, or when that was tried and told to have failed. */
-  set(gates: readonly Gate[]): Promise<void> {
-    this.#changing = this.#changing.then(() => this.#set([...gates].sort((a, b) => a.port - b.port)))
+  /**
+   * Resolves when these gates of `owner`, beside those of other owners, are in force, or when that was tried and told to
+   * have failed.
+   */
+  set(gates: readonly Gate[], owner = 'gangs'): Promise<void> {
+    this.#wanted.set(owner, gates)
+    this.#changing = this.#changing.then(() => {
+      const all = [...this.#wanted.values()].flat()
+      return this.#set(all.sort((a, b) => a.port - b.port))
+    })
     return this.#changing
   }
 

@@ -4,7 +4,6 @@
  */
 import { mkdirSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import type { LinkOrder } from '../src/api/links.ts'
 import { shapeOfModel } from '../src/api/modelfiles/shape.ts'
 import { systemClock, systemRandom } from '../src/lib/clock.ts'
 import { OpError, isOpError, messageOf } from '../src/lib/errors.ts'
@@ -26,9 +25,7 @@ import { Members } from './members.ts'
 import { checkEndpoint, hubRequests, peerDoors } from './fetch/hub.ts'
 import { FILES_AT_ONCE, ModelFetcher } from './fetch/fetcher.ts'
 import { threadedTransfers } from './fetch/transfer/threads.ts'
-import type { MeasuringDoorOptions } from './links/door.ts'
-import { openMeasuringDoor } from './links/door.ts'
-import { measureLink } from './links/measure.ts'
+import { openLinks } from './links/open.ts'
 import { DiskShelf } from './models.ts'
 import { keepAwake } from './awake.ts'
 import type { EngineReport } from './nodestatus.ts'
@@ -39,7 +36,7 @@ import { createObserver } from './observe/index.ts'
 import { loopbackPorts, portObserver, systemInterfaces } from './observe/ports.ts'
 import type { Simulation } from './observe/simulate.ts'
 import { parseSimulation, reportAs } from './observe/simulate.ts'
-import { checkPortRange, defaultPortRange, ephemeralRange, parsePortRange } from './ports.ts'
+import { PortPool, checkPortRange, defaultPortRange, ephemeralRange, parsePortRange } from './ports.ts'
 import { sharedTurn } from './pressureturn.ts'
 import { fileRecord } from './record.ts'
 import type { Runtimes } from './runtimes/index.ts'
@@ -107,7 +104,8 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
     })
     const machine = machineOf(options, runtimes, simulation, credentialsFile === undefined)
     const { bootId } = await machine.observe({ pids: [], loadedBytes: 0 })
-    const hostDoors = { dataDir, address, credentialsFile, portRange, bootId, runtimes, clock: systemClock, log }
+    const ports = new PortPool({ range: portRange, dataDir, clock: systemClock })
+    const hostDoors = { dataDir, address, credentialsFile, ports, bootId, runtimes, clock: systemClock, log }
     const shelf = new DiskShelf({
       modelsDir: options.modelsDir,
       bootId,
@@ -127,11 +125,24 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
     const door =
       fetcher && (await openDoor({ ...options, address, credentialsFile, bootId, claims: fetcher.claims, members }))
     const firewall = new Firewall({ platform: process.platform, dataDir, log })
-    const hosts = openHosts(credentialsFile === undefined ? hostDoors : { ...hostDoors, firewall })
+    const guarded = credentialsFile === undefined ? {} : { firewall }
+    const hosts = openHosts({ ...hostDoors, ...guarded })
     const isServing = () => hosts.list().some(({ state }) => state !== undefined && state.phase !== 'Exited')
+    const credentials = credentialsFile === undefined ? undefined : () => credentialsOf(dataDir)
+    const shared = { dataDir, credentialsFile, isServing, members, clock: systemClock, random: systemRandom, log }
     // A laboratory node has no links of its own.
     const links =
-      simulation === undefined ? await openLinks(options, { credentialsFile, isServing, members }) : undefined
+      simulation !== undefined
+        ? undefined
+        : await openLinks({
+            ...shared,
+            ...guarded,
+            ports,
+            launch: runtimes.mlx?.linkBench,
+            credentials,
+            ownAddresses,
+            platform: process.platform,
+          })
     const agent = new Agent(
       {
         client,
@@ -141,7 +152,7 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
         onMembers: (list) => members.set(list),
         observe: machine.observe,
         probeEngines: machine.probe,
-        ...(links === undefined ? {} : { measureLink: links.measure }),
+        ...(links === undefined ? {} : { measureLink: links.measure, onShards: links.onShards }),
         record: fileRecord(dataDir),
         pressureTurn: sharedTurn(join(options.userDataDir, 'pressure'), systemClock),
         clock: systemClock,
@@ -240,24 +251,7 @@ function fetcherOf(
   return fetcher
 }
 
-/** The door at which others measure their links to us, and the way to measure ours. */
-async function openLinks(
-  { dataDir, log }: RunAgentOptions,
-  who: Pick<MeasuringDoorOptions, 'credentialsFile' | 'isServing' | 'members'>,
-) {
-  const ownAddresses = () => Object.values(systemInterfaces()).flatMap((found) => found.map(({ address }) => address))
-  const door = await openMeasuringDoor({
-    ...who,
-    ownAddresses,
-    clock: systemClock,
-    random: systemRandom,
-    log,
-  })
-  const { credentialsFile, isServing } = who
-  const { ask } = peerDoors(credentialsFile === undefined ? undefined : () => credentialsOf(dataDir))
-  const doors = { ask, isServing, platform: process.platform, clock: systemClock }
-  return { door, measure: (order: LinkOrder) => measureLink(doors, order) }
-}
+const ownAddresses = () => Object.values(systemInterfaces()).flatMap((found) => found.map(({ address }) => address))
 
 function credentialsOf(dataDir: string): Credentials {
   const credentials = readCredentials(dataDir)

@@ -12,6 +12,9 @@ import type { Logger } from '../../src/lib/log.ts'
 import { openNodesDoor } from '../doorserver.ts'
 import type { OpenDoor } from '../doorserver.ts'
 import type { Members } from '../members.ts'
+import { messageOf } from '../../src/lib/errors.ts'
+import type { LinkBench } from './bench.ts'
+import { Yielded } from './bench.ts'
 import { receive, send } from './streams.ts'
 
 /** Echo: comes back; Sink: is taken, and the rate told; Source: is sent. */
@@ -29,6 +32,8 @@ export interface MeasuringDoorOptions {
   readonly members: Members
   /** Engines run here: their links are not disturbed. */
   readonly isServing: () => boolean
+  /** Absent: no engine here measures links. */
+  readonly bench?: LinkBench | undefined
   /** Addresses of this machine: on no other is listened. */
   readonly ownAddresses: () => readonly string[]
   readonly clock: Clock
@@ -65,16 +70,47 @@ async function answer(
   const { pathname, searchParams } = new URL(request.url ?? '', 'http://door')
   const kind = measuringKinds.find((known) => pathname === `/v1/measure/${known}`)
   const address = searchParams.get('address') ?? ''
-  if (kind === undefined) return refuse(404, 'nothing is measured here under that name')
+  const isRank = pathname === '/v1/measure/rank'
+  if (kind === undefined && !isRank) return refuse(404, 'nothing is measured here under that name')
   if (!options.ownAddresses().includes(address)) return refuse(400, `${address} is no address of this node`)
   if (options.isServing()) return refuse(409, 'engines run here')
   if (open.size > 0) return refuse(409, 'another link is being measured')
+  if (kind === undefined) return startRank(options, request, response, searchParams)
   try {
     const admission = await admit(options, open, kind, address)
     response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(admission))
   } catch (error) {
     options.log.info('link not measured', { address, error: (error as Error).message })
     refuse(503, `cannot listen on ${address}`)
+  }
+}
+
+/**
+ * Starts the second rank of a measurement through the engine, which meets the first one where this request came from: a
+ * node cannot send our rank to anybody else.
+ */
+async function startRank(
+  { bench, log }: MeasuringDoorOptions,
+  request: IncomingMessage,
+  response: ServerResponse,
+  asked: URLSearchParams,
+): Promise<void> {
+  const refuse = (status: number, why: string) => void response.writeHead(status).end(why)
+  const [address, peerAddress] = [asked.get('address') ?? '', asked.get('peerAddress') ?? '']
+  const peerPort = Number(asked.get('peerPort'))
+  const from = request.socket.remoteAddress?.replace(/^::ffff:/, '') ?? ''
+  if (bench === undefined) return refuse(501, 'no engine here measures links')
+  if (from !== peerAddress) return refuse(400, `${peerAddress} reaches this node from ${from}, not over this link`)
+  if (!Number.isInteger(peerPort) || peerPort < 1 || peerPort > 65_535) return refuse(400, 'peerPort is no port')
+  try {
+    const port = await bench.take(address)
+    bench
+      .run({ rank: 1, address, port, peerAddress, peerPort })
+      .catch((error) => log.info('link not measured through the engine', { peerAddress, error: messageOf(error) }))
+      .finally(() => bench.release())
+    response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ port }))
+  } catch (error) {
+    refuse(error instanceof Yielded ? 409 : 503, messageOf(error))
   }
 }
 

@@ -4,10 +4,12 @@
  */
 import { connect } from 'node:net'
 import type { Socket } from 'node:net'
-import type { LinkMeasurement, LinkOrder } from '../../src/api/links.ts'
+import type { EngineMeasurement, LinkMeasurement, LinkOrder } from '../../src/api/links.ts'
 import type { Clock } from '../../src/lib/clock.ts'
 import { messageOf } from '../../src/lib/errors.ts'
 import type { PeerDoors } from '../fetch/doors.ts'
+import type { LinkBench } from './bench.ts'
+import { Yielded, readFigures } from './bench.ts'
 import type { Admission, MeasuringKind } from './door.ts'
 import { ping, receive, send } from './streams.ts'
 
@@ -15,6 +17,8 @@ export interface MeasureDoors {
   /** To other nodes' doors, over TLS once there are identities. */
   readonly ask: PeerDoors['ask']
   readonly isServing: () => boolean
+  /** Absent: no engine here measures links. */
+  readonly bench?: LinkBench | undefined
   readonly platform: NodeJS.Platform
   readonly clock: Clock
 }
@@ -39,11 +43,57 @@ export async function measureLink(doors: MeasureDoors, order: LinkOrder): Promis
     const down = await bestOf(() => stream(doors, order, 'source', (socket) => receive(socket, doors.clock)))
     if (latencyMicros === undefined || up === undefined || down === undefined)
       return { kind: 'Failed', message: `${order.peerAddress} was reached, but nothing came through` }
-    return { kind: 'Measured', bytesPerSecond: Math.min(up, down), latencyMicros }
+    const bytesPerSecond = Math.min(up, down)
+    const engine = order.engine === true ? { engine: await throughEngine(doors, order, bytesPerSecond) } : {}
+    return { kind: 'Measured', bytesPerSecond, latencyMicros, ...engine }
   } catch (error) {
     if (error instanceof Refused) return { kind: 'NotDone', message: error.message }
     return { kind: 'Failed', message: explained(error, doors.platform) }
   }
+}
+
+/** With a rank here and one at the peer, which its door starts. Never rejects. */
+async function throughEngine(
+  { ask, bench }: MeasureDoors,
+  order: LinkOrder,
+  bytesPerSecond: number,
+): Promise<EngineMeasurement> {
+  if (bench === undefined) return { kind: 'Failed', message: 'no engine here measures links' }
+  const { peer, address, peerAddress } = order
+  try {
+    const port = await bench.take(address)
+    try {
+      const peerPort = await peerRank(ask, order, port)
+      const said = await bench.run({ rank: 0, address, port, peerAddress, peerPort })
+      const figures = readFigures(said, bytesPerSecond)
+      return figures === undefined
+        ? { kind: 'Failed', message: `the engine's ranks said no figures: ${said.slice(0, 200)}` }
+        : { kind: 'Measured', ...figures }
+    } finally {
+      bench.release()
+    }
+  } catch (error) {
+    if (error instanceof Yielded || error instanceof Refused) return { kind: 'NotDone', message: error.message }
+    const message = messageOf(error)
+    // The other rank went first: whatever that was, it is in its agent's log.
+    if (message.includes('connection to a peer was lost'))
+      return { kind: 'NotDone', message: `the rank on ${peer} ended before it was done` }
+    return { kind: 'Failed', message: `the engine's rank ended: ${message}` }
+  }
+}
+
+async function peerRank(ask: MeasureDoors['ask'], order: LinkOrder, port: number): Promise<number> {
+  const { peer: node, peerAddress } = order
+  const here = new URLSearchParams({ address: peerAddress, peerAddress: order.address, peerPort: String(port) })
+  const signal = AbortSignal.timeout(KNOCK_MS)
+  const { status, text } = await ask(
+    { node, address: peerAddress, port: order.port },
+    `/v1/measure/rank?${here}`,
+    signal,
+  )
+  if (status === 409) throw new Refused(`the agent of ${node} does not measure now: ${text}`)
+  if (status !== 200) throw new Error(`the agent of ${node} started none: ${text}`)
+  return (JSON.parse(text) as { port: number }).port
 }
 
 /** A machine that is busy with something else makes a link look slower than it is: again, until two rounds agree. */

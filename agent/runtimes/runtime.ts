@@ -26,6 +26,19 @@ export interface Launch {
   readonly companion?: CompanionSpec
 }
 
+/** One of two ranks that measure a link. */
+export interface LinkBenchInput {
+  /** Per rank, `ip:port`. */
+  readonly hosts: readonly (readonly string[])[]
+  readonly rank: number
+  /** For the files of this rank. */
+  readonly dir: string
+  /** Whose child it is: it ends with it. */
+  readonly parentPid: number
+  /** After so long it is over, whatever it waits for. */
+  readonly seconds: number
+}
+
 export interface Runtime {
   readonly engine: Engine
   /** What this machine offers; a missing engine is a value with its remedy, not an error. */
@@ -35,4 +48,6 @@ export interface Runtime {
   >
   /** Pure. Invalid (OpError) when the shard asks for what the engine cannot do. */
   launch(input: LaunchInput): Launch
+  /** Rank 0 prints the figures as one line of JSON (agent/links/bench.ts). Absent: this engine measures no links. */
+  linkBench?(input: LinkBenchInput): Pick<Launch, 'engine' | 'files'>
 }

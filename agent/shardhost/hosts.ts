@@ -15,8 +15,7 @@ import { gateOf } from '../firewall.ts'
 import type { Handle } from '../handles.ts'
 import { portsOf, readHandles, removeHandle, shardDir, socketDir, writeHandle } from '../handles.ts'
 import type { Hosts, LocalShard, LogOptions, PreparedShard } from '../hosts.ts'
-import type { PortRange } from '../ports.ts'
-import { PortPool } from '../ports.ts'
+import type { PortPool } from '../ports.ts'
 import type { Runtimes } from '../runtimes/index.ts'
 import { HostContacts } from './contacts.ts'
 import { hostSpecOf } from './hostspec.ts'
@@ -40,7 +39,7 @@ export interface HostsOptions {
   readonly dataDir: string
   /** IPv4 address of this node: doors and rendezvous listen on it and are reached under it. */
   readonly address: string
-  readonly portRange: PortRange
+  readonly ports: PortPool
   /** Of the running machine: handles of another boot name processes that are gone. */
   readonly bootId: string
   readonly runtimes: Runtimes
@@ -70,11 +69,11 @@ class ProcessHosts implements Hosts {
   readonly #starting = new Map<string, Promise<void>>()
 
   constructor(options: HostsOptions) {
-    const { dataDir, portRange, clock } = options
+    const { dataDir, ports, clock } = options
     this.#options = options
     mkdirSync(dataDir, { recursive: true, mode: 0o700 })
     this.#socketDir = socketDir(dataDir, process.getuid?.() ?? 0)
-    this.#ports = new PortPool({ range: portRange, dataDir, clock })
+    this.#ports = ports
     this.#contacts = new HostContacts(dataDir, clock, this.#shards)
     this.#shards.onChange(() => void this.#keepGates())
   }

@@ -78,9 +78,12 @@ export interface NodeLink {
   readonly bandwidthGBps?: number
   /** Of a small message there and back. */
   readonly latencyMicros?: number
+  /** Through the engine, beyond what the bytes take; absent: planned with what its type is known for (placement/links.ts). */
   readonly allReduceMicros?: number
   readonly hopMicros?: number
-  /** When bandwidth and latency were measured; absent: they are those of its type. */
+  /** Why these two are not measured. */
+  readonly notMeasured?: string
+  /** When the figures were measured; absent: they are those of its type. */
   readonly measuredAt?: string
   /** Why the peer was not reached over this link when it was last tried: such a link carries nothing. */
   readonly failure?: string

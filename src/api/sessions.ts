@@ -12,7 +12,7 @@ export interface NodeSessions {
   synced(node: string): boolean
   /** node → live headroom in bytes from heartbeats, 0 under memory pressure; nodes that report none are not in it. */
   headroomBytes(): ReadonlyMap<string, number>
-  /** Asks the node's agent to measure a link. Resolves within half a minute; NotDone without a session. */
+  /** Asks the node's agent to measure a link. Resolves within a minute; NotDone without a session. */
   measureLink(node: string, order: LinkOrder): Promise<LinkMeasurement>
   /** Called with the node's name when a session opens, says Synced or ends; the answer unsubscribes. */
   onChange(listener: (node: string) => void): () => void

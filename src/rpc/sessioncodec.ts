@@ -3,7 +3,7 @@ import type { OpCode } from '../lib/errors.ts'
 import { opCodes } from '../lib/errors.ts'
 import type { ModelShape } from '../api/model.ts'
 import type { Member, Peer } from '../api/peers.ts'
-import type { LinkMeasurement, LinkOrder } from '../api/links.ts'
+import type { EngineMeasurement, LinkMeasurement, LinkOrder } from '../api/links.ts'
 import type { ReadingWire } from './livecodec.ts'
 import { encodeReading, readingOf } from './livecodec.ts'
 import type { AgentMessage, ServerMessage } from './messages.ts'
@@ -28,6 +28,13 @@ interface MeasuredWire {
   kind?: string
   bytesPerSecond?: number
   latencyMicros?: number
+  message?: string
+  engine?: EngineWire
+}
+interface EngineWire {
+  kind?: string
+  allReduceMicros?: number
+  hopMicros?: number
   message?: string
 }
 interface ServerWire {
@@ -106,14 +113,21 @@ function decodeAgent(wire: AgentWire): AgentMessage | undefined {
 }
 
 /** Figures that make no sense are as good as none. */
-function decodeMeasured({ kind, bytesPerSecond = 0, latencyMicros = 0, message = '' }: MeasuredWire): LinkMeasurement {
+function decodeMeasured(wire: MeasuredWire): LinkMeasurement {
+  const { kind, bytesPerSecond = 0, latencyMicros = 0, message = '', engine } = wire
   if (
     kind === 'Measured' &&
     bytesPerSecond > 0 &&
     latencyMicros >= 0 &&
     Number.isFinite(bytesPerSecond + latencyMicros)
   )
-    return { kind, bytesPerSecond, latencyMicros }
+    return { kind, bytesPerSecond, latencyMicros, ...(engine && { engine: decodeEngine(engine) }) }
+  return { kind: kind === 'Failed' ? 'Failed' : 'NotDone', message }
+}
+
+function decodeEngine({ kind, allReduceMicros = 0, hopMicros = 0, message = '' }: EngineWire): EngineMeasurement {
+  if (kind === 'Measured' && allReduceMicros > 0 && hopMicros > 0 && Number.isFinite(allReduceMicros + hopMicros))
+    return { kind, allReduceMicros, hopMicros }
   return { kind: kind === 'Failed' ? 'Failed' : 'NotDone', message }
 }
 
@@ -172,8 +186,8 @@ function decodeServer({
     return { type: 'Peers', requestId: peers.requestId ?? '', peers: (peers.peers ?? []).map(decodePeer) }
   if (members !== undefined) return { type: 'Members', members: (members.members ?? []).map(decodeMember) }
   if (measureLink !== undefined) {
-    const { requestId = '', peer = '', address = '', peerAddress = '', port = 0 } = measureLink
-    return { type: 'MeasureLink', requestId, order: { peer, address, peerAddress, port } }
+    const { requestId = '', peer = '', address = '', peerAddress = '', port = 0, engine } = measureLink
+    return { type: 'MeasureLink', requestId, order: { peer, address, peerAddress, port, ...defined({ engine }) } }
   }
   return logsStop === undefined ? undefined : { type: 'LogsStop', requestId: logsStop.requestId ?? '' }
 }

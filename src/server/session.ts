@@ -13,7 +13,7 @@ export type Hello = Extract<AgentMessage, { type: 'Hello' }>
 const MAX_OUT = 256
 const OUT_WINDOW = 64
 /** An agent gives up by itself before. */
-const MEASURE_TIMEOUT_MS = 30_000
+const MEASURE_TIMEOUT_MS = 60_000
 
 export class Session {
   readonly hello: Hello

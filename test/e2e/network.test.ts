@@ -167,6 +167,9 @@ interface Link {
   readonly address: string
   readonly bandwidthGBps?: number
   readonly latencyMicros?: number
+  readonly allReduceMicros?: number
+  readonly hopMicros?: number
+  readonly notMeasured?: string
   readonly source: string
 }
 
@@ -189,6 +192,12 @@ describe.skipIf(obstacle !== undefined)('links between machines', () => {
       const share = ((link?.bandwidthGBps ?? 0) * 8000) / megabits
       expect([from, peer, network, share > 0.8 && share < 1.2, link]).toEqual([from, peer, network, true, link])
       expect(link?.latencyMicros).toBeGreaterThan(0)
+      // Through the engine, on the link's own addresses.
+      expect([link?.allReduceMicros, link?.hopMicros, link?.notMeasured]).toEqual([
+        expect.any(Number),
+        expect.any(Number),
+        undefined,
+      ])
     }
     const table = (await mctl('get', 'links', 'm1', '--no-headers')).stdout
     expect(table).toMatch(/^m1 +m2 +Ethernet10G +10\.78\.0\.2 +0\.0\d+ GB\/s +\d+ µs +\d+s +measured$/m)

@@ -8,7 +8,7 @@ import type { Shard } from '../../../src/api/shard.ts'
 import { OpError } from '../../../src/lib/errors.ts'
 import { packageRoot } from '../../../src/lib/nodeargv.ts'
 import { HOST_PID_TOKEN } from '../../shardhost/protocol.ts'
-import type { Launch, LaunchInput, Runtime } from '../runtime.ts'
+import type { Launch, LaunchInput, LinkBenchInput, Runtime } from '../runtime.ts'
 import { mlxEnvironment } from './environment.ts'
 import { probeMlx } from './probe.ts'
 
@@ -46,6 +46,23 @@ export function mlxRuntime(options: MlxOptions): Runtime {
       const prefillStepSize = options.platform === 'darwin' ? PREFILL_STEP_SIZE.metal : PREFILL_STEP_SIZE.cpu
       return launchMlx({ python, codeDir, prefillStepSize }, input)
     },
+    linkBench: (input) => launchLinkBench({ python: readPython(options.userDataDir), codeDir }, input),
+  }
+}
+
+/** Two ranks that only pass arrays over their ring (linkbench.py). Pure. */
+export function launchLinkBench(
+  { python, codeDir }: Pick<MlxInstallation, 'python' | 'codeDir'>,
+  { hosts, rank, dir, parentPid, seconds }: LinkBenchInput,
+): Pick<Launch, 'engine' | 'files'> {
+  const hostfile = join(dir, 'hostfile.json')
+  return {
+    engine: {
+      argv: [python, join(codeDir, 'linkbench.py'), '--parent', String(parentPid), '--seconds', String(seconds)],
+      env: { ...mlxEnvironment(python, dir), MLX_RANK: String(rank), MLX_HOSTFILE: hostfile },
+      cwd: dir,
+    },
+    files: [{ path: hostfile, content: JSON.stringify(hosts) }],
   }
 }
 

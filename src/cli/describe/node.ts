@@ -47,7 +47,7 @@ export async function describeNode(client: Client, object: MctlObject): Promise<
     ),
     section(
       'Links',
-      ['PEER', 'TYPE', 'TRANSPORT', 'ADDRESS', 'BANDWIDTH', 'LATENCY', 'ALL-REDUCE', 'HOP', 'FAILURE'],
+      ['PEER', 'TYPE', 'TRANSPORT', 'ADDRESS', 'BANDWIDTH', 'LATENCY', 'ALL-REDUCE', 'HOP', 'REMARK'],
       (status?.links ?? []).map((l) => [
         l.peer,
         l.type,
@@ -57,7 +57,7 @@ export async function describeNode(client: Client, object: MctlObject): Promise<
         measured(l.latencyMicros, 'µs'),
         measured(l.allReduceMicros, 'µs'),
         measured(l.hopMicros, 'µs'),
-        l.failure ?? '',
+        l.failure ?? l.notMeasured ?? '',
       ]),
     ),
     section(

@@ -2,6 +2,7 @@
 import { ageSince } from '../../api/age.ts'
 import { findLinkClass } from '../../api/hardware.ts'
 import type { Node, NodeLink } from '../../api/node.ts'
+import { linkSpeed } from '../../planner/placement/links.ts'
 import type { Client } from '../../rpc/messages.ts'
 import type { Cli } from '../context.ts'
 import { CliError, withClient } from '../context.ts'
@@ -25,12 +26,12 @@ const sourceOf = ({ failure, measuredAt, bandwidthGBps }: NodeLink): LinkRow['so
   failure !== undefined ? 'failed' : measuredAt !== undefined || bandwidthGBps !== undefined ? 'measured' : 'assumed'
 
 const HEADER = ['FROM', 'TO', 'TYPE', 'ADDRESS', 'BANDWIDTH', 'LATENCY', 'AGE', 'SOURCE']
-const WIDE = ['TRANSPORT', 'OWN ADDRESS', 'ALL-REDUCE', 'HOP', 'FAILURE']
+const WIDE = ['TRANSPORT', 'OWN ADDRESS', 'ALL-REDUCE', 'HOP', 'FAILURE', 'NOT MEASURED']
 
 /** The lines of the table, a cell for each column. */
 export function linkCells(row: LinkRow, nowMs: number, wide: boolean): readonly string[] {
   const { from, peer, type, transport, address = '<none>', peerAddress = '<none>', source } = row
-  const { bandwidthGBps, latencyMicros, measuredAt, allReduceMicros, hopMicros, failure = '' } = row
+  const { bandwidthGBps, latencyMicros, measuredAt, failure = '', notMeasured = '' } = row
   const known = findLinkClass(type, transport)
   const cells = [
     ...[from, peer, type, peerAddress],
@@ -40,8 +41,16 @@ export function linkCells(row: LinkRow, nowMs: number, wide: boolean): readonly 
     source,
   ]
   if (!wide) return cells
-  const figures = [allReduceMicros ?? known.allReduceMicros, hopMicros ?? known.hopMicros].map(micros)
-  return [...cells, transport, address, ...figures, failure]
+  return [...cells, transport, address, ...engineCells(row), failure, notMeasured]
+}
+
+/** What plans take for ranks of mlx: `~` before a figure that no engine was measured with. */
+function engineCells(link: LinkRow): readonly string[] {
+  const speed = linkSpeed(link, link.transport === 'RDMA' ? 'Jaccl' : 'Ring')
+  if (speed === undefined) return ['<none>', '<none>']
+  const cell = (measured: number | undefined, seconds: number) =>
+    measured === undefined ? `~${micros(Math.round(seconds * 1e6))}` : micros(measured)
+  return [cell(link.allReduceMicros, speed.allReduceSeconds), cell(link.hopMicros, speed.hopSeconds)]
 }
 
 const micros = (value: number): string => `${value} µs`

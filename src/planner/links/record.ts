@@ -4,7 +4,7 @@ import type { Node, NodeLink } from '../../api/node.ts'
 import type { StoreAction } from '../actions.ts'
 import { event, setStatus } from '../actions.ts'
 import type { LinkEnds, Tried } from './measure.ts'
-import { withMeasurement } from './measure.ts'
+import { figuresText, withMeasurement } from './figures.ts'
 import { linkText } from './plan.ts'
 
 export interface Measured {
@@ -29,7 +29,7 @@ function recordAt(node: Node, ends: LinkEnds, { found, tried, measuredAt }: Meas
   const before = node.status?.links ?? []
   const isMeant = ({ peer, transport, address, peerAddress }: NodeLink) =>
     peer === ends.to && transport === 'TCP' && address === ends.address && peerAddress === ends.peerAddress
-  const links = before.map((link) => (isMeant(link) ? withMeasurement(link, found, tried, measuredAt) : link))
+  const links = before.map((link) => (isMeant(link) ? withMeasurement(link, found, tried.failures, measuredAt) : link))
   const news = links.find((link, i) => link !== before[i])
   const old = before.find(isMeant)
   if (news === undefined || old === undefined) return []
@@ -39,9 +39,11 @@ function recordAt(node: Node, ends: LinkEnds, { found, tried, measuredAt }: Meas
 function newsEvent(node: Node, old: NodeLink, link: NodeLink): StoreAction {
   if (link.failure !== undefined)
     return event(node, 'Warning', 'LinkFailed', `${linkText(link)} is not used: ${link.failure}`)
+  const [now, before] = [figuresText(link), figuresText(old)]
+  const why = link.notMeasured === undefined ? '' : `, all-reduce and hop not measured: ${link.notMeasured}`
+  if (old.failure === undefined && now === before)
+    return event(node, 'Normal', 'LinkNotMeasured', `${linkText(link)}: ${now}${why}`)
   const first = old.bandwidthGBps === undefined && old.failure === undefined
-  const was = old.failure !== undefined ? ', was not reached before' : first ? '' : `, was ${figuresText(old)}`
-  return event(node, 'Normal', first ? 'LinkMeasured' : 'LinkChanged', `${linkText(link)}: ${figuresText(link)}${was}`)
+  const was = old.failure !== undefined ? ', was not reached before' : first ? '' : `, was ${before}`
+  return event(node, 'Normal', first ? 'LinkMeasured' : 'LinkChanged', `${linkText(link)}: ${now}${was}${why}`)
 }
-
-const figuresText = ({ bandwidthGBps, latencyMicros }: NodeLink): string => `${bandwidthGBps} GB/s, ${latencyMicros} µs`

@@ -10,6 +10,7 @@ import type { Hosts, LocalShard, PreparedShard } from '../../../agent/hosts.ts'
 import { fakeRuntime } from '../../../agent/runtimes/fake/launch.ts'
 import type { Runtimes } from '../../../agent/runtimes/index.ts'
 import type { HostsOptions } from '../../../agent/shardhost/hosts.ts'
+import { PortPool } from '../../../agent/ports.ts'
 import { openHosts } from '../../../agent/shardhost/hosts.ts'
 import { API_VERSION } from '../../../src/api/meta.ts'
 import type { Shard, ShardSpec } from '../../../src/api/shard.ts'
@@ -45,7 +46,8 @@ let nextFirstPort = 21_000
 
 export class TestAgent {
   readonly dataDir: string
-  readonly #options: HostsOptions
+  readonly #options: Omit<HostsOptions, 'ports'>
+  readonly #range = { first: nextFirstPort, last: nextFirstPort + 49 }
   hosts: Hosts
 
   constructor(options: Partial<HostsOptions> = {}) {
@@ -53,7 +55,6 @@ export class TestAgent {
     this.#options = {
       dataDir: this.dataDir,
       address: '127.0.0.1',
-      portRange: { first: nextFirstPort, last: nextFirstPort + 49 },
       bootId: 'boot-1',
       runtimes: { fake: fakeRuntime(entries === undefined ? {} : { entry: entries.fake }) } satisfies Runtimes,
       clock: systemClock,
@@ -62,13 +63,17 @@ export class TestAgent {
       ...options,
     }
     nextFirstPort += 50
-    this.hosts = openHosts(this.#options)
+    this.hosts = openHosts({ ...this.#options, ports: this.#ports() })
+  }
+
+  #ports(): PortPool {
+    return new PortPool({ range: this.#range, dataDir: this.dataDir, clock: systemClock })
   }
 
   /** As if the agent was killed and started again: nothing of its memory is left. */
   async restart(changes: Partial<HostsOptions> = {}): Promise<Hosts> {
     this.hosts.close()
-    this.hosts = openHosts({ ...this.#options, ...changes })
+    this.hosts = openHosts({ ...this.#options, ports: this.#ports(), ...changes })
     await this.hosts.recover()
     return this.hosts
   }

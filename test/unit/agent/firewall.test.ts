@@ -62,6 +62,18 @@ block return in quick on ! lo0 proto tcp from any to any port 20006
   ])
 })
 
+test('gates of a link that is measured stand beside those of gangs, and go without them', async () => {
+  const ran: Program[] = []
+  const run = (program: Program) => (ran.push(program), Promise.resolve())
+  const firewall = new Firewall({ platform: 'linux', dataDir: '/d', log: silentLogger, run })
+  const portsNow = () => ran.at(-1)?.input.match(/dport \d+ ip saddr/g)
+  await firewall.set([gates[1]!])
+  await firewall.set([gates[0]!], 'links')
+  expect(portsNow()).toEqual(['dport 20003 ip saddr', 'dport 20006 ip saddr'])
+  await firewall.set([], 'links')
+  expect(portsNow()).toEqual(['dport 20006 ip saddr'])
+})
+
 test('what an earlier agent left is replaced at once, the same is not said twice, and a refusal is told once', async () => {
   const ran: Program[] = []
   let refuse = false

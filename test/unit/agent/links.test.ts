@@ -1,13 +1,19 @@
 /** Measuring over real sockets of this machine, and who is turned away. */
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { OpenDoor } from '../../../agent/doorserver.ts'
 import { peerDoors } from '../../../agent/fetch/hub.ts'
+import { LinkBench, readFigures } from '../../../agent/links/bench.ts'
 import { openMeasuringDoor } from '../../../agent/links/door.ts'
 import type { Admission } from '../../../agent/links/door.ts'
 import { Members } from '../../../agent/members.ts'
 import { measureLink } from '../../../agent/links/measure.ts'
 import { lowerQuartile, rateOf } from '../../../agent/links/rate.ts'
+import { PortPool } from '../../../agent/ports.ts'
+import type { LinkBenchInput } from '../../../agent/runtimes/runtime.ts'
 import { systemClock, systemRandom } from '../../../src/lib/clock.ts'
 import { silentLogger } from '../../../src/lib/log.ts'
 
@@ -36,13 +42,16 @@ describe('the rate', () => {
 })
 
 const doors: OpenDoor[] = []
+const folders: string[] = []
 afterEach(async () => {
   await Promise.all(doors.splice(0).map((door) => door.close()))
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true })
 })
-async function openDoor(isServing = false): Promise<number> {
+async function openDoor(isServing = false, bench?: LinkBench): Promise<number> {
   const door = await openMeasuringDoor({
     members: new Members(),
     isServing: () => isServing,
+    bench,
     ownAddresses: () => ['127.0.0.1'],
     clock: systemClock,
     random: systemRandom,
@@ -108,6 +117,92 @@ describe('the door', () => {
     expect(await came(admission.port, admission.ticket)).toBeGreaterThan(0)
     await expect(came(admission.port, admission.ticket)).rejects.toThrow('ECONNREFUSED')
   })
+})
+
+/** A bench whose ranks run `script` in the place of an engine; what each was told. */
+function played(script: string, firstPort: number) {
+  const dataDir = mkdtempSync(join(tmpdir(), 'mctl-bench-'))
+  folders.push(dataDir)
+  const told: LinkBenchInput[] = []
+  const bench = new LinkBench({
+    launch: (input) => {
+      told.push(input)
+      return { engine: { argv: [process.execPath, '-e', script], env: {}, cwd: input.dir }, files: [] }
+    },
+    ports: new PortPool({ range: { first: firstPort, last: firstPort + 9 }, dataDir, clock: systemClock }),
+    dataDir,
+    isServing: () => false,
+    clock: systemClock,
+  })
+  return { bench, told, left: () => readdirSync(join(dataDir, 'links')) }
+}
+const says = (figures: object) => `console.log(${JSON.stringify(JSON.stringify(figures))})`
+const figures = { allReduceMicros: 400, hopMicros: 900, vectorBytes: 8192 }
+
+describe('through the engine', () => {
+  const asked = (port: number) => ({ ...order(port), engine: true })
+  const engineOf = async (bench: LinkBench | undefined, port: number) => {
+    const found = await measureLink({ ...measuring, bench }, asked(port))
+    return found.kind === 'Measured' ? found.engine : found
+  }
+  test('a rank at each end, told the same ring; what the bytes take is not counted twice', async () => {
+    const [own, peer] = [played(says(figures), 21_800), played('', 21_810)]
+    const found = await engineOf(own.bench, await openDoor(false, peer.bench))
+    expect(found).toMatchObject({ kind: 'Measured', hopMicros: 900 })
+    expect(found?.kind === 'Measured' && 'allReduceMicros' in found && found.allReduceMicros).toBeLessThan(400)
+    expect([own.told[0]?.rank, peer.told[0]?.rank]).toEqual([0, 1])
+    expect(own.told[0]?.hosts).toEqual(peer.told[0]?.hosts)
+    expect([own.left(), own.told.length, peer.told.length]).toEqual([[], 1, 1])
+    expect(await own.bench.take('127.0.0.1')).toBeGreaterThan(0)
+  })
+  test('is not done where a shard is wanted, at either end', async () => {
+    const [own, peer] = [played(says(figures), 21_820), played('', 21_830)]
+    peer.bench.setWanted(true)
+    const message = 'the agent of b does not measure now: a shard is wanted here'
+    expect(await engineOf(own.bench, await openDoor(false, peer.bench))).toEqual({ kind: 'NotDone', message })
+    own.bench.setWanted(true)
+    expect(await engineOf(own.bench, await openDoor(false, peer.bench))).toEqual({
+      kind: 'NotDone',
+      message: 'a shard is wanted here',
+    })
+    expect([own.told, peer.told]).toEqual([[], []])
+  })
+  test.each([
+    ['process.stderr.write("Traceback\\nRuntimeError: bad\\n"); process.exit(70)', 'Failed', 'RuntimeError: bad'],
+    [
+      'process.stderr.write("[ring] connection to a peer was lost"); process.exit(70)',
+      'NotDone',
+      'the rank on b ended',
+    ],
+    ['console.log("hello")', 'Failed', 'said no figures: hello'],
+    ['process.kill(process.pid, "SIGALRM")', 'Failed', 'it was not done after 20 s'],
+  ])('a rank that ends with %s: %s', async (script, kind, message) => {
+    const [own, peer] = [played(script, 21_840), played('', 21_850)]
+    expect(await engineOf(own.bench, await openDoor(false, peer.bench))).toEqual({
+      kind,
+      message: expect.stringContaining(message) as string,
+    })
+  })
+  test('needs an engine at both ends, and the bytes are measured all the same', async () => {
+    const port = await openDoor()
+    expect(await engineOf(undefined, port)).toEqual({ kind: 'Failed', message: 'no engine here measures links' })
+    expect(await engineOf(played('', 21_860).bench, port)).toMatchObject({
+      message: "the engine's rank ended: the agent of b started none: no engine here measures links",
+    })
+  })
+  test('nobody sends our rank to somebody else', async () => {
+    const peer = played('', 21_870)
+    const port = await openDoor(false, peer.bench)
+    const rank = '/v1/measure/rank?address=127.0.0.1'
+    expect((await ask(port, `${rank}&peerAddress=10.1.2.3&peerPort=22`)).status).toBe(400)
+    expect((await ask(port, `${rank}&peerAddress=127.0.0.1&peerPort=0`)).status).toBe(400)
+    expect(peer.told).toEqual([])
+  })
+  test.each(['', '[]', '{}', '{"allReduceMicros":-1,"hopMicros":1,"vectorBytes":1}'])('%j is no figure', (text) =>
+    expect(readFigures(text, 1e9)).toBeUndefined(),
+  )
+  test('a vector of 8 KiB at 0.1 GB/s took 82 of the 400 µs', () =>
+    expect(readFigures(JSON.stringify(figures), 0.1e9)?.allReduceMicros).toBeCloseTo(400 - 81.92))
 })
 
 /** Bytes that come until the first hundred thousand, or until the other side hangs up. */

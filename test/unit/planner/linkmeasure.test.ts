@@ -3,8 +3,15 @@ import { describe, expect, test } from 'vitest'
 import type { LinkMeasurement } from '../../../src/api/links.ts'
 import type { Node, NodeLink } from '../../../src/api/node.ts'
 import type { Shard, ShardPhase } from '../../../src/api/shard.ts'
+import type { ShardGroup } from '../../../src/api/shardgroup.ts'
 import type { LinkEnds, MeasureScene, Tried } from '../../../src/planner/links/measure.ts'
-import { MEASURE_EVERY_MS, afterMeasurement, endsKey, planMeasurements } from '../../../src/planner/links/measure.ts'
+import {
+  MEASURE_EVERY_MS,
+  afterMeasurement,
+  endsKey,
+  planMeasurements,
+  triedKey,
+} from '../../../src/planner/links/measure.ts'
 import { recordActions } from '../../../src/planner/links/record.ts'
 import { aMac } from './objects.ts'
 
@@ -54,6 +61,7 @@ const shardOn = (nodeName: string, phase: ShardPhase): Shard =>
 const scene = (more: Partial<MeasureScene> = {}): MeasureScene => ({
   nodes: cluster(),
   shards: [],
+  groups: [],
   running: [],
   tried: new Map(),
   nowMs: NOW_MS,
@@ -149,6 +157,57 @@ describe('when', () => {
   })
 })
 
+describe('through the engine', () => {
+  const mlx = { name: 'mlx', version: '0.32.4', build: 'one', transports: ['Ring'] } as const
+  const with2 = (own: Partial<typeof mlx> | null = {}, more: Partial<NodeLink> = {}) =>
+    [node('a', ['b'], more), node('b', ['a'], more)].map((n, i) => {
+      const engines = i === 0 ? [mlx] : own === null ? [] : [{ ...mlx, ...own }]
+      return { ...n, status: { ...n.status, engines } }
+    })
+  const engineOf = (wish: Partial<MeasureScene>) =>
+    planMeasurements(scene({ nodes: with2(), ...wish })).start[0]?.engine
+  const groupOn = (name: string) => ({ spec: { members: [{ node: name }], next: null } }) as unknown as ShardGroup
+
+  test('where both have the same build and hold nothing', () => {
+    expect(engineOf({})).toEqual({ kind: 'Wanted' })
+    expect(engineOf({ shards: [shardOn('b', 'Stopped')] })).toEqual({ kind: 'Wanted' })
+  })
+  test.each([
+    ['a shard that has not begun', { shards: [shardOn('b', 'Pending')] }],
+    ['a group that comes back', { groups: [groupOn('a')] }],
+  ])('not beside %s, though bytes are measured', (_, wish) => expect(engineOf(wish)).toEqual({ kind: 'Later' }))
+  test.each([
+    [null, 'no mlx with a ring on b'],
+    [{ transports: [] as never }, 'no mlx with a ring on b'],
+    [{ build: 'two' as never }, 'a and b have different builds of mlx'],
+  ])('not with %j', (own, message) => expect(engineOf({ nodes: with2(own) })).toEqual({ kind: 'Impossible', message }))
+  test('a link that was measured without it is due at once, and then like any other', () => {
+    const measured = { measuredAt: new Date(NOW_MS).toISOString(), bandwidthGBps: 1, latencyMicros: 300 }
+    const nodes = with2({}, measured)
+    expect(pairs({ nodes })).toEqual(['a b'])
+    const key = triedKey({ ...ends('a', 'b'), engine: { kind: 'Wanted' } })
+    expect(pairs({ nodes, tried: new Map([[key, { atMs: NOW_MS, failures: 0 }]]) })).toEqual([])
+    expect(pairs({ nodes: with2({}, { ...measured, allReduceMicros: 400 }) })).toEqual([])
+    // Without it, it was tried: that says nothing of the engine.
+    expect(pairs({ nodes, tried: new Map([[endsKey(ends('a', 'b')), { atMs: NOW_MS, failures: 0 }]]) })).toEqual([
+      'a b',
+    ])
+  })
+  test('one that had to yield is tried again, one that fails three times not before its day', () => {
+    const wire = { kind: 'Measured', bytesPerSecond: 1, latencyMicros: 1 } as const
+    const yielded: LinkMeasurement = { ...wire, engine: { kind: 'NotDone', message: 'a shard is wanted here' } }
+    const failed: LinkMeasurement = { ...wire, engine: { kind: 'Failed', message: 'x' } }
+    const after = (found: LinkMeasurement, times: number) => {
+      let tried: Tried | undefined
+      for (let i = 0; i < times; i += 1) tried = afterMeasurement(tried, found, NOW_MS)
+      return tried?.failures
+    }
+    expect([1, 2, 7].map((times) => after(yielded, times))).toEqual([1, 2, 7])
+    expect([1, 2, 3].map((times) => after(failed, times))).toEqual([1, 2, 0])
+    expect(after({ ...wire, engine: { kind: 'Measured', allReduceMicros: 1, hopMicros: 1 } }, 4)).toBe(0)
+  })
+})
+
 describe('what is written', () => {
   const measuredAt = '2026-11-26T12:00:00Z'
   const fast: LinkMeasurement = { kind: 'Measured', bytesPerSecond: 117.4e6, latencyMicros: 311.2 }
@@ -201,6 +260,44 @@ describe('what is written', () => {
     expect(record(failed, { failure: 'connect EHOSTUNREACH' }, 3)).toEqual([])
     expect(links(record(fast, { failure: 'x' }))[0]).toEqual(
       link('a', 'b', { bandwidthGBps: 0.117, latencyMicros: 311, measuredAt }),
+    )
+  })
+  const engine = (allReduceMicros: number, hopMicros: number): LinkMeasurement => ({
+    ...fast,
+    engine: { kind: 'Measured', allReduceMicros, hopMicros },
+  })
+  const known = { bandwidthGBps: 0.117, latencyMicros: 311, measuredAt: 'old' }
+  test('what the engine waits for, beside the rest', () => {
+    expect(links(record(engine(402.4, 911.8)))[1]).toEqual(
+      link('b', 'a', { ...known, measuredAt, allReduceMicros: 402, hopMicros: 912 }),
+    )
+    expect(events(record(engine(402, 912), { ...known, allReduceMicros: 1200, hopMicros: 900 }))[0]).toBe(
+      'a Normal LinkChanged: Ethernet1G to b (10.0.0.97 – 10.0.0.98): 0.117 GB/s, 311 µs, all-reduce 402 µs, hop 912 µs, ' +
+        'was 0.117 GB/s, 311 µs, all-reduce 1200 µs, hop 900 µs',
+    )
+  })
+  test.each([
+    [402, 912, false],
+    [480, 1300, false],
+    [600, 912, true],
+    [402, 1500, true],
+  ])('all-reduce %d µs and hop %d µs before: news %j', (allReduceMicros, hopMicros, news) =>
+    expect(record(engine(402, 912), { ...known, allReduceMicros, hopMicros }).length > 0).toBe(news),
+  )
+  test('why it was not measured, until it is; a figure that stands is not lost by a failure', () => {
+    const failed: LinkMeasurement = { ...fast, engine: { kind: 'Failed', message: 'no mlx with a ring on b' } }
+    const yielded: LinkMeasurement = { ...fast, engine: { kind: 'NotDone', message: 'a shard is wanted here' } }
+    expect(events(record(failed, known))[0]).toBe(
+      'a Normal LinkNotMeasured: Ethernet1G to b (10.0.0.97 – 10.0.0.98): 0.117 GB/s, 311 µs, ' +
+        'all-reduce and hop not measured: no mlx with a ring on b',
+    )
+    const noted = { ...known, notMeasured: 'no mlx with a ring on b' }
+    expect(links(record(failed, known))[0]).toEqual(link('a', 'b', noted))
+    expect([record(failed, noted), record(yielded, noted)]).toEqual([[], []])
+    expect(links(record(yielded, known))[0]?.notMeasured).toBe('a shard is wanted here')
+    expect(record(failed, { ...known, allReduceMicros: 400, hopMicros: 900 })).toEqual([])
+    expect(links(record(engine(402, 912), noted))[0]).toEqual(
+      link('a', 'b', { ...known, measuredAt, allReduceMicros: 402, hopMicros: 912 }),
     )
   })
   test('being busy writes nothing, nor does a link that has other addresses by now', () => {

@@ -190,6 +190,19 @@ describe('the codec, through protobuf bytes', () => {
             bytesPerSecond: fc.integer({ min: 1, max: 1e10 }),
             latencyMicros: fc.integer({ min: 0, max: 1e9 }),
           }),
+          record({
+            kind: fc.constant('Measured'),
+            bytesPerSecond: fc.integer({ min: 1, max: 1e10 }),
+            latencyMicros: fc.integer({ min: 0, max: 1e9 }),
+            engine: fc.oneof(
+              record({
+                kind: fc.constant('Measured'),
+                allReduceMicros: fc.integer({ min: 1, max: 1e9 }),
+                hopMicros: fc.integer({ min: 1, max: 1e9 }),
+              }),
+              record({ kind: fc.constantFrom('Failed', 'NotDone'), message: text }),
+            ),
+          }),
           record({ kind: fc.constantFrom('Failed', 'NotDone'), message: text }),
         ),
       }),
@@ -208,7 +221,10 @@ describe('the codec, through protobuf bytes', () => {
       record({
         type: fc.constant('MeasureLink'),
         requestId: text,
-        order: record({ peer: text, address: text, peerAddress: text, port: fc.integer({ min: 0, max: 65535 }) }),
+        order: record(
+          { peer: text, address: text, peerAddress: text, port: fc.integer({ min: 0, max: 65535 }) },
+          { engine: fc.boolean() },
+        ),
       }),
       record(
         {
