@@ -1,4 +1,5 @@
 /** The loop of ModelDeployments. Those that wait are looked at again whenever nodes, models or free bytes change. */
+import { isDeepStrictEqual } from 'node:util'
 import { findCondition, isTrue } from '../api/conditions.ts'
 import type { MctlObject } from '../api/meta.ts'
 import type { ModelDeployment } from '../api/modeldeployment.ts'
@@ -34,9 +35,16 @@ function keysOf(change: Change, snapshot: Snapshot): readonly string[] {
   if (isOfKind(object, 'ShardGroup'))
     return [...ownerKeys(object, 'ModelDeployment'), ...(mayFreeBytes(change) ? waiting(snapshot) : [])]
   if (isOfKind(object, 'Shard')) return change.type === 'DELETED' ? waiting(snapshot) : []
-  if (isOfKind(object, 'Node')) return sameButBound(object, previous as Node | undefined) ? [] : waiting(snapshot)
+  if (isOfKind(object, 'Node')) return concernedBy(object, previous as Node | undefined, snapshot)
   if (isOfKind(object, 'Model')) return waiting(snapshot)
   return []
+}
+
+/** Other links may be a reason for any group to be elsewhere (gains.ts). */
+function concernedBy(node: Node, previous: Node | undefined, snapshot: Snapshot): readonly string[] {
+  if (sameButBound(node, previous)) return []
+  const changesLinks = !isDeepStrictEqual(node.status?.links, previous?.status?.links)
+  return changesLinks ? byUrgency(snapshot.list('ModelDeployment')).map(keyFor) : waiting(snapshot)
 }
 
 /** A served name became free: whoever waits for it is looked at again. */

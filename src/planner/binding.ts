@@ -39,25 +39,34 @@ export function place(
   group: ShardGroup,
   where: 'Anywhere' | 'Beside' = 'Anywhere',
 ): Placed | Unplaceable | undefined {
-  const { world, groups } = scene
+  const demand = demandFor(scene, current, group)
+  const { world } = scene
+  return demand && placeGroup(demand, where === 'Beside' ? viewsBeside(world, group) : nodeViews(world, group))
+}
+
+/** What the group asks of placement; undefined: the model's shape is not known yet. */
+export function demandFor(
+  { world, groups }: DeploymentScene,
+  current: CurrentRevision,
+  group: ShardGroup,
+): Demand | undefined {
   const resolved = resolveShape(world, current.template.model)
   if (resolved === undefined) return undefined
   const siblings = groups.filter((g) => g.metadata.uid !== group.metadata.uid && !isBeingDeleted(g))
   const siblingNodes = [...new Set(siblings.flatMap((g) => (g.spec.next ?? g.spec).members.map((m) => m.node)))]
   const waiting = siblings.filter((g) => g.spec.members.length === 0 && g.spec.next === null)
   const binding = bindingOf(group.spec)
-  const demand: Demand = {
+  return {
     ...demandOf(current.template, resolved, siblingNodes),
     replicasAfter: waiting.length,
     ...(binding === undefined ? {} : { incumbent: incumbentOf(binding) }),
   }
-  return placeGroup(demand, where === 'Beside' ? viewsBeside(world, group) : nodeViews(world, group))
 }
 
 const incumbentOf = ({ strategy, members }: Binding): Incumbent => ({ strategy, nodes: members.map((m) => m.node) })
 
 /** The nodes on which nothing of the group is or was: a successor may run there while the group does. */
-function viewsBeside(world: World, group: ShardGroup): readonly NodeView[] {
+export function viewsBeside(world: World, group: ShardGroup): readonly NodeView[] {
   const own = new Set([
     ...group.spec.members.map((m) => m.node),
     ...sceneOf(world, group, 0).older.map((s) => s.spec.nodeName),

@@ -1,6 +1,7 @@
 /**
  * Which group of a deployment is planned now, and where it goes: one per transaction. First a group that lost its node,
- * then one whose node is being drained, then one that is bound to nothing, then one that still runs an older template.
+ * then one whose node is being drained, then one that is bound to nothing, then one that still runs an older template,
+ * then one that would be much faster elsewhere since links changed.
  */
 import { findCondition, setConditions } from '../api/conditions.ts'
 import type { ShardGroup } from '../api/shardgroup.ts'
@@ -19,6 +20,7 @@ import {
 } from './binding.ts'
 import type { DeploymentScene } from './deployment.ts'
 import { planDrain } from './drain.ts'
+import { planGains } from './gains.ts'
 import { partitionText, silentForMs } from './nodelife.ts'
 import type { CurrentRevision } from './revisions.ts'
 import { planUpdate } from './update.ts'
@@ -39,7 +41,11 @@ export function planScheduling(scene: DeploymentScene, current: CurrentRevision)
   }
   const drain = planDrain(scene, current, living)
   const told = { ...scene, groups: drain.groups }
-  const next = drain.step ?? planUnbound(told, current) ?? planUpdate(told, current, livingOf(told))
+  const next =
+    drain.step ??
+    planUnbound(told, current) ??
+    planUpdate(told, current, livingOf(told)) ??
+    planGains(told, current, livingOf(told))
   if (next === undefined) {
     const { actions, report, groups } = drain
     return { actions, report, groups, ...waiting, ...soonest(losses.waitMs, drain.waitMs) }

@@ -25,6 +25,8 @@ export interface Choice {
   readonly best: Candidate
   /** It was kept where it stands though this one would be so much faster. */
   readonly passedOver?: { readonly candidate: Candidate; readonly gain: number }
+  /** Where the group stands now, if it may stay so. */
+  readonly stays?: Candidate
   /** What would come of all replicas with other cuts, by strategy and degree: where that decided. */
   readonly outlooks?: ReadonlyMap<string, Prospect>
 }
@@ -51,9 +53,9 @@ export function choose(
   const best = first?.best()
   if (best === undefined) return undefined
   const stays = where(demand, nodes, wish, terrain)
-  if (stays === undefined || stays.score * GAIN_TO_MOVE <= best.score || sameNodes(stays, best))
-    return { best, ...outlooks }
-  return { best: stays, passedOver: { candidate: best, gain: best.score / stays.score - 1 }, ...outlooks }
+  if (stays === undefined) return { best, ...outlooks }
+  if (stays.score * GAIN_TO_MOVE <= best.score || sameNodes(stays, best)) return { best, stays, ...outlooks }
+  return { best: stays, stays, passedOver: { candidate: best, gain: best.score / stays.score - 1 }, ...outlooks }
 }
 
 /** The group's present cut on its present nodes, if it may stay so. */

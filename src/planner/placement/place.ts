@@ -6,6 +6,7 @@
 import type { Refusal } from '../../api/words.ts'
 import type { Attempt } from './attempt.ts'
 import type { Candidate } from './candidates.ts'
+import { isKnown } from './candidates.ts'
 import { choose } from './choose.ts'
 import { alternativesOf } from './explain.ts'
 import { nodeRefusal, presenceRefusal, refusalMessage } from './filter.ts'
@@ -43,6 +44,44 @@ export const placeGroup: PlaceGroup = (demand, unordered, known) => {
   const alternatives = alternativesOf(told, wish.strategies, undefined)
   return unplaceable(nodes, refusals, alternatives, hints, wholeReplicas(trials))
 }
+
+/** What a group gains elsewhere. Figures are the objective's tokens per second. */
+export type Standing =
+  /** It cannot be said. */
+  | { readonly kind: 'Unknown'; readonly why: string }
+  | { readonly kind: 'Best'; readonly now: number }
+  /** `gain` 0.25: a quarter more. `where`: `Single 1 on mini-2`. */
+  | {
+      readonly kind: 'Behind'
+      readonly now: number
+      readonly then: number
+      readonly gain: number
+      readonly from: string
+      readonly where: string
+    }
+
+/** How the incumbent of the demand stands among all places that it could have. */
+export function standingOf(demand: Demand, unordered: readonly NodeView[]): Standing {
+  const nodes = inOrder(unordered)
+  const wish = wishOf(demand)
+  if (wish.kind === 'Contradiction') return { kind: 'Unknown', why: wish.refusal.message }
+  const terrain = terrainOf(nodes)
+  const { ready } = filtered(demand, nodes)
+  const choice = choose(demand, ready, wish, trialsOf(demand, ready, wish, terrain), terrain)
+  const { stays } = choice ?? {}
+  if (choice === undefined || stays === undefined) return { kind: 'Unknown', why: 'it would not be placed so today' }
+  const best = choice.passedOver?.candidate ?? choice.best
+  if (!isKnown(stays) || !isKnown(best)) return { kind: 'Unknown', why: 'a chip of it is not known' }
+  if (best === stays || placeText(best) === placeText(stays)) return { kind: 'Best', now: stays.score }
+  const [now, then] = [stays.score, best.score]
+  return { kind: 'Behind', now, then, gain: then / now - 1, from: placeText(stays), where: placeText(best) }
+}
+
+const placeText = ({ strategy, degree, seats }: Candidate): string =>
+  `${strategy} ${degree} on ${seats
+    .map((seat) => seat.node.name)
+    .sort()
+    .join(', ')}`
 
 /** The search alone, without words: what would be placed, undefined when nothing fits. */
 function bestCandidate(demand: Demand, nodes: readonly NodeView[], known?: Terrain): Candidate | undefined {

@@ -1,7 +1,9 @@
 /** From ports to measured links, through the store; agents are played. */
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Node, NodePort } from '../../../src/api/node.ts'
+import { updateStatus } from '../../../src/store/objects.ts'
 import { ControlPlane } from '../../support/controlplane.ts'
+import { atBits, qwen7b } from '../planner/models.ts'
 
 let plane: ControlPlane
 beforeEach(async () => {
@@ -81,4 +83,35 @@ test('a link over which the peer is not reached twice in a row is marked, until 
   await plane.idle()
   expect(linksOf('b')?.[0]).toMatchObject({ bandwidthGBps: 0.117 })
   expect(linksOf('b')?.[0]?.failure).toBeUndefined()
+})
+
+test('a group that serves is judged when a link changes: it moves for a gain of a fifth, once, and never stops for it', async () => {
+  const names = ['a', 'b', 'c']
+  for (const name of names) await plane.addNode(name, '32Gi')
+  /** In one transaction: a link that is slower than others that nobody has measured yet would draw the group to those. */
+  const tell = async (allReduceMicros: number) => {
+    await plane.store.transact((tx) => {
+      for (const node of tx.list('Node')) {
+        const peers = names.filter((peer) => peer !== node.metadata.name)
+        const links = peers.map((peer) => ({ peer, type: 'Thunderbolt4', transport: 'TCP', allReduceMicros }))
+        updateStatus(tx, node.metadata.uid, { links })
+      }
+    })
+    await plane.obey()
+  }
+  const group = () => plane.get('ShardGroup', 'chat-0')?.spec
+  await tell(340)
+  await plane.addModel('seven', atBits(qwen7b, 16))
+  await plane.deploy('chat', { model: { name: 'seven' }, parallelism: { strategy: 'Auto' } })
+  await plane.obey()
+  expect(group()).toMatchObject({ epoch: 1, strategy: 'Tensor', members: [{ node: 'a' }, { node: 'b' }] })
+  await tell(1_400)
+  expect([group()?.epoch, events('LinkGain')]).toEqual([1, ['a', 'b', 'chat-0']])
+  await tell(3_000)
+  // Single on c, where nothing of it ran, before it stopped on a and b.
+  expect(group()).toMatchObject({ epoch: 2, strategy: 'Single', members: [{ node: 'c' }] })
+  expect(plane.get('ModelDeployment', 'chat')?.status?.readyReplicas).toBe(1)
+  const { revision } = plane.store.stats()
+  await plane.obey()
+  expect(plane.store.stats().revision).toBe(revision)
 })
