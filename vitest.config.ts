@@ -1,11 +1,12 @@
 import { defineConfig } from 'vitest/config'
 
 /**
- * End-to-end files that start no real engine: they mostly wait, so that two of them run beside each other. Those that
- * judge by a second or two are not among them (cli, shardhost/life).
+ * End-to-end files that mostly wait, for fake engines or for slow wires, so that two of them run beside each other. Those
+ * that judge by a second or two are not among them (cli, shardhost/life).
  */
-const fakeEngines = [
-  'test/e2e/{backup,change,dev,faults,hub,rpc,store-kill,sync}.test.ts',
+const patient = [
+  'test/e2e/network.test.ts',
+  'test/e2e/{backup,change,dev,faults,hub,rpc,skew,store-kill,sync}.test.ts',
   'test/e2e/agent/agent.test.ts',
   'test/e2e/chaos/chaos.test.ts',
   'test/e2e/shardhost/{adopt,door,gang}.test.ts',
@@ -26,7 +27,7 @@ export default defineConfig({
         test: {
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
-          exclude: fakeEngines,
+          exclude: patient,
           fileParallelism: false,
           testTimeout: 120_000,
           hookTimeout: 120_000,
@@ -35,8 +36,8 @@ export default defineConfig({
       },
       {
         test: {
-          name: 'e2e-fake',
-          include: fakeEngines,
+          name: 'e2e-patient',
+          include: patient,
           maxWorkers: 2,
           testTimeout: 120_000,
           hookTimeout: 120_000,

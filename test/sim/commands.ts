@@ -107,7 +107,14 @@ export function storyOf(seed: number, length?: number): Story {
   const random = new SeededRandom(seed * 2_654_435_761)
   const count = length ?? 6 + random.below(14)
   const first = [draw('apply', random), draw('apply', random)]
-  return { seed, commands: [...first, ...Array.from({ length: count }, () => draw(kindIn(random), random))] }
+  const rest = Array.from({ length: count }, () => draw(kindIn(random), random))
+  return { seed, commands: [...first, ...rest].flatMap((command) => [command, ...secondThoughts(command, random)]) }
+}
+
+/** People stop what they have just begun: most of what a pause can do wrong lies in the seconds after a change. */
+function secondThoughts(command: Command, random: SeededRandom): readonly Command[] {
+  if (command.do !== 'apply' || random.next() > 0.15) return []
+  return [{ do: 'pause', name: command.name, on: true, thenMs: thenMsIn(random) }]
 }
 
 /** How often each comes, beside the others. */
@@ -120,7 +127,7 @@ const weights: Readonly<Record<CommandKind, number>> = {
   undo: 3,
   cordon: 3,
   drain: 5,
-  deleteNode: 1,
+  deleteNode: 3,
   killRank: 8,
   killHost: 2,
   stopRank: 2,

@@ -5,6 +5,7 @@
  */
 import { isTrue } from '../../src/api/conditions.ts'
 import type { ModelDeployment } from '../../src/api/modeldeployment.ts'
+import type { Revision } from '../../src/api/records.ts'
 import type { Shard } from '../../src/api/shard.ts'
 import type { ShardGroup } from '../../src/api/shardgroup.ts'
 import type { Snapshot } from '../../src/store/store.ts'
@@ -13,6 +14,7 @@ interface Seen {
   readonly deployments: ReadonlyMap<string, ModelDeployment>
   readonly groups: ReadonlyMap<string, ShardGroup>
   readonly shards: ReadonlyMap<string, Shard>
+  readonly revisions: ReadonlyMap<string, Revision>
   readonly readyNodes: ReadonlySet<string>
   /** Ready, and neither cordoned nor drained: where something new may be bound. */
   readonly openNodes: ReadonlySet<string>
@@ -29,6 +31,7 @@ function see(snapshot: Snapshot): Seen {
     deployments: byUid(snapshot.list('ModelDeployment')),
     groups: byUid(snapshot.list('ShardGroup')),
     shards: byUid(snapshot.list('Shard')),
+    revisions: byUid(snapshot.list('Revision')),
     readyNodes: names(nodes.filter(({ status }) => isTrue(status?.conditions, 'Ready'))),
     openNodes: names(nodes.filter((n) => isTrue(n.status?.conditions, 'Ready') && !n.spec.unschedulable)),
     forced: names(nodes.filter(({ spec }) => spec.drain?.force === true)),
@@ -36,7 +39,7 @@ function see(snapshot: Snapshot): Seen {
 }
 
 const isReady = (group: ShardGroup | undefined): boolean => isTrue(group?.status?.conditions, 'Ready')
-const ownerOf = ({ metadata }: ShardGroup | Shard): string => metadata.ownerReferences?.[0]?.uid ?? ''
+const ownerOf = ({ metadata }: ShardGroup | Shard | Revision): string => metadata.ownerReferences?.[0]?.uid ?? ''
 const alive: readonly (string | undefined)[] = ['Starting', 'Loading', 'Ready', 'Stopping']
 
 export class Rollouts {
@@ -52,8 +55,10 @@ export class Rollouts {
     this.#before = after
     if (before === undefined) return []
     const stopped = [...after.groups.values()].filter((group) => gaveWay(before, group))
+    const together = stopped.filter((g) => before.groups.get(g.metadata.uid)?.spec.next?.startFirst !== true).length
     return [
-      ...stopped.flatMap((group) => stopFindings(before, after, group, stopped.length)),
+      ...stopped.flatMap((group) => stopFindings(before, after, group, together)),
+      ...[...after.revisions.values()].flatMap((revision) => revisionFindings(before, after, revision)),
       ...[...after.shards.values()].flatMap((shard) => recreateFindings(before, after, shard)),
       ...[...after.groups.values()].flatMap((group) => bindingFindings(before, after, group)),
     ]
@@ -64,8 +69,7 @@ export class Rollouts {
 function gaveWay(before: Seen, group: ShardGroup): boolean {
   const was = before.groups.get(group.metadata.uid)
   const next = was?.spec.next
-  if (was === undefined || next === undefined || next === null || next.startFirst === true || !isReady(was))
-    return false
+  if (was === undefined || next === undefined || next === null || !isReady(was)) return false
   if (group.spec.epoch !== next.epoch) return false
   const current = [...before.shards.values()].filter(
     (s) => ownerOf(s) === was.metadata.uid && s.spec.epoch === was.spec.epoch,
@@ -81,6 +85,8 @@ function stopFindings(before: Seen, after: Seen, group: ShardGroup, together: nu
   const isUpdate = was?.spec.revision !== group.spec.revision
   if (isUpdate && owners.length === 2 && owners.every(({ spec }) => spec.paused))
     return [`StoppedWhilePaused: ${name} for revision ${group.spec.revision}`]
+  // Its successor answers already.
+  if (was?.spec.next?.startFirst === true) return []
   if (was?.spec.members.some(({ node }) => before.forced.has(node) || after.forced.has(node)) === true) return []
   const siblings = [...before.groups.values()].filter((g) => ownerOf(g) === ownerOf(group))
   const ready = siblings.filter((g) => isReady(g) || isReady(after.groups.get(g.metadata.uid))).length
@@ -89,6 +95,14 @@ function stopFindings(before: Seen, after: Seen, group: ShardGroup, together: nu
       (isUpdate && update.strategy === 'Recreate') || ready - together >= replicas - update.maxUnavailable,
   )
   return may ? [] : [`TooFewReady: ${name} stops though only ${ready} of its deployment's groups are ready`]
+}
+
+/** A paused deployment's template is not even looked at. */
+function revisionFindings(before: Seen, after: Seen, revision: Revision): readonly string[] {
+  if (before.revisions.has(revision.metadata.uid)) return []
+  const owners = [before, after].map(({ deployments }) => deployments.get(ownerOf(revision)))
+  const paused = owners.every((owner) => owner?.spec.paused === true)
+  return paused ? [`RevisedWhilePaused: ${revision.metadata.name} is new`] : []
 }
 
 /** A group that an undo found untouched has its shards under the newest number. */

@@ -12,9 +12,10 @@ import type { Acknowledged } from './acknowledged.ts'
 import { Bindings, machineFindings } from './machines.ts'
 import { Rollouts } from './rollouts.ts'
 import { routeFindings, tableFindings } from './routed.ts'
+import type { Witness } from './witness.ts'
 
 /** Looks from now on; the list that it returns grows. */
-export function watchSafety(cluster: SimCluster, acknowledged: Acknowledged): readonly string[] {
+export function watchSafety(cluster: SimCluster, acknowledged: Acknowledged, witness: Witness): readonly string[] {
   const findings: string[] = []
   const found = (more: readonly string[]) => {
     // One broken promise breaks others: the first ones tell the most.
@@ -23,7 +24,8 @@ export function watchSafety(cluster: SimCluster, acknowledged: Acknowledged): re
   const history = new History()
   const bindings = new Bindings()
   const rollouts = new Rollouts()
-  const follow = (store: Store) =>
+  const follow = (store: Store) => {
+    witness.follow(store)
     store.onCommit((changes) => {
       // The commits of a server that was killed at this very one are looked at when the next one starts.
       if (!cluster.serverRuns || cluster.store !== store) return
@@ -34,8 +36,10 @@ export function watchSafety(cluster: SimCluster, acknowledged: Acknowledged): re
         ...routeFindings(snapshot),
         ...rollouts.findings(snapshot),
         ...history.findings(changes),
+        ...witness.findings,
       ])
     })
+  }
   cluster.onServerStart = (remains) => {
     const { store } = cluster
     if (losesWrites(remains)) {

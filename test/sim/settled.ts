@@ -7,9 +7,10 @@ import type { Snapshot } from '../../src/store/store.ts'
 import type { SimCluster } from '../support/simcluster.ts'
 import type { SimMachine } from '../support/simmachine.ts'
 import { unrouted } from './routed.ts'
+import type { Witness } from './witness.ts'
 
 /** undefined: it has. Else what is still open. */
-export function unsettled(cluster: SimCluster): string | undefined {
+export function unsettled(cluster: SimCluster, witness: Witness): string | undefined {
   if (!cluster.serverAnswers) return 'the server does not answer'
   const snapshot = cluster.store.snapshot()
   const bound = boundBytes({ groups: snapshot.list('ShardGroup'), shards: snapshot.list('Shard') })
@@ -18,7 +19,8 @@ export function unsettled(cluster: SimCluster): string | undefined {
     [...cluster.machines.values()]
       .map((machine) => unsettledMachine(machine, snapshot, bound.get(machine.name) ?? 0))
       .find((open) => open !== undefined) ??
-    unrouted(snapshot, cluster.routes, cluster.machines)
+    unrouted(snapshot, cluster.routes, cluster.machines) ??
+    witness.behind(snapshot)
   )
 }
 

@@ -10,6 +10,7 @@ import { MEMORY } from './machines.ts'
 import { applyModels, endFaults, perform } from './perform.ts'
 import { watchSafety } from './safety.ts'
 import { unsettled } from './settled.ts'
+import { Witness } from './witness.ts'
 
 /** The longest crash backoff, a node's loss, a drain and a load must fit. */
 const SETTLE_LIMIT_MS = 20 * 60_000
@@ -41,7 +42,8 @@ export async function tellStory(story: Story, tell?: Tell, broken?: BrokenDoor):
   at.clock = cluster.clock
   const acknowledged = new Acknowledged(cluster, names)
   const scene = { cluster, acknowledged }
-  const findings = watchSafety(cluster, acknowledged)
+  const witness = new Witness(cluster, story.seed)
+  const findings = watchSafety(cluster, acknowledged, witness)
   const ended = (): Outcome => ({ findings: [...findings, ...lost()], settledAfterMs: 0 })
   const lost = () => (cluster.serverRuns ? acknowledged.findings() : [])
   try {
@@ -55,11 +57,12 @@ export async function tellStory(story: Story, tell?: Tell, broken?: BrokenDoor):
     }
     say('the faults end')
     await endFaults(scene)
-    const settledAfterMs = await settle(cluster, findings)
+    const settledAfterMs = await settle(cluster, witness, findings)
     return { ...ended(), settledAfterMs }
   } catch (error) {
     return { findings: [...findings, `${error instanceof Error ? error.stack : String(error)}`], settledAfterMs: 0 }
   } finally {
+    witness.stop()
     await cluster.stop()
   }
 }
@@ -69,16 +72,16 @@ function saying(say: (line: string) => void, about: Facts = {}): Logger {
   return { debug: () => {}, info: line, warn: line, error: line, with: (facts) => saying(say, { ...about, ...facts }) }
 }
 
-async function settle(cluster: SimCluster, findings: readonly string[]): Promise<number> {
+async function settle(cluster: SimCluster, witness: Witness, findings: readonly string[]): Promise<number> {
   const startMs = cluster.clock.monotonicMs()
   const waitedMs = () => cluster.clock.monotonicMs() - startMs
   for (;;) {
-    const open = unsettled(cluster)
+    const open = unsettled(cluster, witness)
     if (findings.length > 0) return waitedMs()
     if (open === undefined) {
       const settledAfterMs = waitedMs()
       await cluster.clock.advance(CALM_MS)
-      if (unsettled(cluster) === undefined) return settledAfterMs
+      if (unsettled(cluster, witness) === undefined) return settledAfterMs
       continue
     }
     if (waitedMs() > SETTLE_LIMIT_MS) throw new Unsettled(open)

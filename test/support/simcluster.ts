@@ -462,8 +462,8 @@ export class SimCluster {
   // ---- what a person does
 
   /** A client of a person's own: closing it breaks nobody else's calls. */
-  person(user: string): Client {
-    return this.#client('user', { user })
+  person(user: string, link = 'user'): Client {
+    return this.#client(link, { user })
   }
 
   /** The object as the server has stored it. */

@@ -1,0 +1,95 @@
+/**
+ * A watcher as any client may be, on a line that breaks every few seconds: it must be told of each change of each object,
+ * once, whatever it resumes from, and know in the end what the store knows.
+ */
+import type { KindName } from '../../src/api/kinds.ts'
+import type { MctlObject } from '../../src/api/meta.ts'
+import { sleep } from '../../src/lib/clock.ts'
+import { silentLogger } from '../../src/lib/log.ts'
+import { mirror } from '../../src/rpc/mirror.ts'
+import type { Snapshot, Store } from '../../src/store/store.ts'
+import type { SimCluster } from '../support/simcluster.ts'
+import { SeededRandom } from '../support/virtualclock.ts'
+
+const kinds = ['ModelDeployment', 'ShardGroup', 'Shard', 'Node'] as const satisfies readonly KindName[]
+const LINK = 'witness'
+const RESET_MS_MAX = 8_000
+
+type Copy = ReadonlyMap<string, MctlObject>
+
+export class Witness {
+  readonly findings: string[] = []
+  readonly #over = new AbortController()
+  /** What the store has written of each object since its server started, oldest first. */
+  readonly #written = new Map<string, string[]>()
+  readonly #copies = new Map<KindName, Copy>()
+  /** The last version of each object that was told, since its list. */
+  #told = new Map<Copy, Map<string, string>>()
+
+  /** Chance of its own: stories run as they did without it. */
+  constructor(cluster: SimCluster, seed: number) {
+    const { clock } = cluster
+    const { signal } = this.#over
+    const random = new SeededRandom(seed + 1)
+    const client = cluster.person('witness', LINK)
+    for (const kind of kinds) {
+      const onChange = (objects: Copy) => this.#take(kind, objects)
+      void mirror({ client, kind, clock, random, log: silentLogger, signal, onChange })
+    }
+    const cut = async () => {
+      while (!signal.aborted) {
+        await sleep(clock, random.below(RESET_MS_MAX), signal)
+        cluster.network.reset(LINK)
+      }
+    }
+    void cut()
+  }
+
+  /** Each server has its own: what an earlier one wrote is listed anew. */
+  follow(store: Store): void {
+    this.#written.clear()
+    store.onCommit((changes) => {
+      for (const { object, revision } of changes) {
+        const { uid } = object.metadata
+        this.#written.set(uid, [...(this.#written.get(uid) ?? []), String(revision)])
+      }
+    })
+  }
+
+  stop(): void {
+    this.#over.abort()
+  }
+
+  #take(kind: KindName, objects: Copy): void {
+    this.#copies.set(kind, objects)
+    const listed = !this.#told.has(objects)
+    const told = this.#told.get(objects) ?? new Map<string, string>()
+    for (const [uid, { metadata }] of objects) {
+      const [last, version] = [told.get(uid), metadata.resourceVersion]
+      if (last === version) continue
+      told.set(uid, version)
+      const written = this.#written.get(uid) ?? []
+      const before = written[written.indexOf(version) - 1]
+      if (!listed && before !== undefined && before !== last && this.findings.length < 3)
+        this.findings.push(
+          `NotTold: a watch of ${kind} skipped ${metadata.name} at ${before}: told ${last ?? 'nothing'}, then ${version}`,
+        )
+    }
+    if (listed)
+      this.#told = new Map([...[...this.#copies.values()].map((c) => [c, this.#told.get(c) ?? told] as const)])
+  }
+
+  /** undefined: it knows what the store holds. */
+  behind(snapshot: Snapshot): string | undefined {
+    for (const kind of kinds) {
+      const copy = this.#copies.get(kind)
+      const stored = new Map(snapshot.list(kind).map(({ metadata }) => [metadata.uid, metadata]))
+      const missing = [...stored.values()].find((m) => copy?.get(m.uid)?.metadata.resourceVersion !== m.resourceVersion)
+      if (missing !== undefined)
+        return `a watch of ${kind} was not told of ${missing.name} at ${missing.resourceVersion}`
+      const gone = [...(copy?.values() ?? [])].find(({ metadata }) => !stored.has(metadata.uid))
+      if (gone !== undefined) return `a watch of ${kind} was not told that ${gone.metadata.name} is gone`
+    }
+    return undefined
+  }
+}
