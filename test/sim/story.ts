@@ -42,12 +42,13 @@ export async function tellStory(story: Story, tell?: Tell, broken?: BrokenDoor):
   at.clock = cluster.clock
   const acknowledged = new Acknowledged(cluster, names)
   const scene = { cluster, acknowledged }
-  const witness = new Witness(cluster, story.seed)
+  const witness = new Witness()
   const findings = watchSafety(cluster, acknowledged, witness)
   const ended = (): Outcome => ({ findings: [...findings, ...lost()], settledAfterMs: 0 })
   const lost = () => (cluster.serverRuns ? acknowledged.findings() : [])
   try {
     await applyModels(cluster)
+    witness.watch(cluster, story.seed)
     await cluster.clock.advance(8_000)
     for (const command of story.commands) {
       say(JSON.stringify(command))

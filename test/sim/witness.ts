@@ -13,7 +13,7 @@ import { SeededRandom } from '../support/virtualclock.ts'
 
 const kinds = ['ModelDeployment', 'ShardGroup', 'Shard', 'Node'] as const satisfies readonly KindName[]
 const LINK = 'witness'
-const RESET_MS_MAX = 8_000
+const RESET_MS_MAX = 20_000
 
 type Copy = ReadonlyMap<string, MctlObject>
 
@@ -26,8 +26,11 @@ export class Witness {
   /** The last version of each object that was told, since its list. */
   #told = new Map<Copy, Map<string, string>>()
 
-  /** Chance of its own: stories run as they did without it. */
-  constructor(cluster: SimCluster, seed: number) {
+  /**
+   * Begins, with chance of its own: stories run as they did without it. Not before the first write: a watch that goes on
+   * from revision 0 is a list.
+   */
+  watch(cluster: SimCluster, seed: number): void {
     const { clock } = cluster
     const { signal } = this.#over
     const random = new SeededRandom(seed + 1)
