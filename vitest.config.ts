@@ -6,7 +6,7 @@ import { defineConfig } from 'vitest/config'
  */
 const patient = [
   'test/e2e/network.test.ts',
-  'test/e2e/{backup,change,dev,faults,hub,rpc,skew,store-kill,sync}.test.ts',
+  'test/e2e/{authority,backup,change,dev,faults,hub,rpc,skew,store-kill,sync}.test.ts',
   'test/e2e/agent/agent.test.ts',
   'test/e2e/chaos/chaos.test.ts',
   'test/e2e/shardhost/{adopt,door,gang}.test.ts',

@@ -13,7 +13,7 @@ import type { Logger } from '../src/lib/log.ts'
 import type { Client } from '../src/rpc/messages.ts'
 import type { StopLimits, Wait } from './actions.ts'
 import { PLANNED_STOP } from './actions.ts'
-import type { AgentEnd } from './contact.ts'
+import type { AgentEnd, ContactDoors } from './contact.ts'
 import { ServerContact } from './contact.ts'
 import { Execution } from './execution.ts'
 import type { Fetcher } from './fetch/fetcher.ts'
@@ -32,7 +32,7 @@ import { shardStatus } from './shardstatus.ts'
 import { WaitLog } from './waitlog.ts'
 import { WantedShards } from './wanted.ts'
 
-export interface AgentDoors {
+export interface AgentDoors extends Pick<ContactDoors, 'trusts' | 'onTrust' | 'strangerAt'> {
   readonly client: Client
   readonly hosts: Hosts
   readonly models: ModelShelf
@@ -218,6 +218,11 @@ export class Agent {
   /** Nodes that hold files of a model, or are to fetch them, as the server knows; none without a session. */
   peersOf(model: { readonly source: string; readonly commit: string }): Promise<readonly Peer[]> {
     return this.#contact.session()?.session.peersOf(model) ?? Promise.resolve([])
+  }
+
+  /** Who we are to the server has changed. */
+  reconnect(): void {
+    this.#contact.reconnect()
   }
 
   // ---- the pass

@@ -7,7 +7,8 @@ import { backoffMs } from '../src/lib/backoff.ts'
 import type { Clock, Random } from '../src/lib/clock.ts'
 import { sleep } from '../src/lib/clock.ts'
 import type { LinkMeasurement, LinkOrder } from '../src/api/links.ts'
-import { messageOf } from '../src/lib/errors.ts'
+import { isOpError, messageOf } from '../src/lib/errors.ts'
+import type { OpError } from '../src/lib/errors.ts'
 import type { Logger } from '../src/lib/log.ts'
 import type { Client } from '../src/rpc/messages.ts'
 import type { Hosts } from './hosts.ts'
@@ -37,6 +38,11 @@ export interface ContactDoors {
   readonly onWanted: () => void
   readonly heartbeat: () => Promise<Omit<Heartbeat, 'type'>>
   readonly onMembers?: SessionDoors['onMembers']
+  readonly onTrust?: SessionDoors['onTrust']
+  /** Fingerprints of the authorities that this agent trusts; absent: it has no identity. */
+  readonly trusts?: (() => readonly string[]) | undefined
+  /** Why the server that answers is none of ours; undefined: it is, or nobody answers. */
+  readonly strangerAt?: (() => Promise<OpError | undefined>) | undefined
   /** Absent: this agent measures no links. */
   readonly measureLink?: (order: LinkOrder) => Promise<LinkMeasurement>
 }
@@ -96,6 +102,11 @@ export class ServerContact {
     this.#open = undefined
   }
 
+  /** Ends the session, and the next one follows: who we are has changed. */
+  reconnect(): void {
+    this.#open?.control.abort()
+  }
+
   /** The server's time where it is known, else ours. */
   nowMs(): number {
     return this.serverNowMs() ?? this.#doors.clock.nowMs()
@@ -114,8 +125,9 @@ export class ServerContact {
       try {
         await session.run(this.#hello(), control.signal)
       } catch (error) {
-        const message = messageOf(error)
-        if (isRefusal(error)) {
+        const stranger = isOpError(error, 'Unavailable') ? await this.#doors.strangerAt?.() : undefined
+        const message = messageOf(stranger ?? error)
+        if (isRefusal(stranger ?? error)) {
           log.error('the server refuses this agent; its shards are left as they are', { error: message })
           return { kind: 'Refused', message }
         }
@@ -132,7 +144,7 @@ export class ServerContact {
   }
 
   #newSession(control: AbortController, onWelcome: () => void): Session {
-    const { nodeName, client, clock, hosts, wanted, onWanted, heartbeat, onMembers, measureLink } = this.#doors
+    const { nodeName, client, clock, hosts, wanted, onWanted, heartbeat, onMembers, onTrust, measureLink } = this.#doors
     const session: Session = new Session({
       nodeName,
       client,
@@ -149,14 +161,15 @@ export class ServerContact {
       onWanted,
       heartbeat,
       ...(onMembers === undefined ? {} : { onMembers }),
+      onTrust,
       measureLink,
     })
     return session
   }
 
   #hello(): Hello {
-    const { nodeName, introduce } = this.#doors
-    return { type: 'Hello', nodeName, ...introduce(), ...this.#identity }
+    const { nodeName, introduce, trusts } = this.#doors
+    return { type: 'Hello', nodeName, ...introduce(), ...this.#identity, ...(trusts && { trusts: trusts() }) }
   }
 
   async #onWelcome({ clusterUid, nodeUid }: Welcome): Promise<void> {

@@ -11,9 +11,10 @@ import { backoffMs } from '../src/lib/backoff.ts'
 import type { Clock, Random } from '../src/lib/clock.ts'
 import { sleep } from '../src/lib/clock.ts'
 import { isOpError, messageOf } from '../src/lib/errors.ts'
+import type { OpError } from '../src/lib/errors.ts'
 import type { Logger } from '../src/lib/log.ts'
 import { replacePrivateFile } from '../src/lib/replacefile.ts'
-import { fingerprintOf, makeKey, makeRequest, readCertificate } from '../src/lib/x509.ts'
+import { certificatesIn, fingerprintOf, makeKey, makeRequest, readCertificate } from '../src/lib/x509.ts'
 import { connect } from '../src/rpc/grpcclient.ts'
 import { firstContact } from '../src/rpc/pin.ts'
 import { isRefusal } from './session.ts'
@@ -43,8 +44,9 @@ export interface CredentialDoors {
 const again: BackoffPolicy = { firstMs: 800, maxMs: 30_000, factor: 2, jitter: 0.2 }
 /** Share of a certificate's life after which it is renewed. */
 const RENEW_AT = 2 / 3
-/** Between tries to renew, and the longest sleep: a timer of months does not outlive a Mac's naps. */
+/** The longest sleep: a timer of months does not outlive a Mac's naps. */
 const LOOK_MS = 3_600_000
+const renewalRetry: BackoffPolicy = { firstMs: 1_000, maxMs: LOOK_MS, factor: 2, jitter: 0.2 }
 
 export const credentialsFile = (dataDir: string): string => join(dataDir, 'credentials.json')
 
@@ -64,7 +66,7 @@ export async function joinCluster(doors: CredentialDoors, token: string): Promis
   const { keyPem, requestPem } = await ownRequest(doors)
   for (let failures = 1; !signal.aborted; failures++) {
     try {
-      const { authorityPem, localAddress } = await firstContact(doors.server, secret.authorityHash)
+      const { authorityPem, localAddress } = await firstContact(doors.server, [secret.authorityHash])
       const kept = await signed(doors, { authorityPem, address: localAddress }, { keyPem, requestPem }, secret)
       log.info('joined the cluster', { server: doors.server })
       return kept
@@ -77,10 +79,13 @@ export async function joinCluster(doors: CredentialDoors, token: string): Promis
   return undefined
 }
 
-/** Our address on the way to the server now; while it does not answer, the one that it had. OpError Forbidden: another cluster. */
-export async function addressTowards({ server, dataDir, log }: CredentialDoors, kept: Credentials): Promise<string> {
+/**
+ * Our address on the way to the server now; while it does not answer, the one that it had. OpError Forbidden: another
+ * cluster, or one whose authority was changed for another one while we were away.
+ */
+export async function addressTowards({ server, dataDir, node, log }: CredentialDoors, kept: Credentials): Promise<string> {
   try {
-    const { localAddress: address } = await firstContact(server, fingerprintOf(kept.authorityPem))
+    const { localAddress: address } = await firstContact(server, trustsOf(kept), strangerTo(node))
     if (address !== kept.address) write(credentialsFile(dataDir), { ...kept, address })
     return address
   } catch (error) {
@@ -90,32 +95,110 @@ export async function addressTowards({ server, dataDir, log }: CredentialDoors, 
   }
 }
 
-/** Renews in time, for ever; tells who uses the credentials. A failure is tried again within the hour. */
-export async function keepFresh(
-  doors: CredentialDoors,
-  first: Credentials,
-  onFresh: (credentials: Credentials) => void,
-): Promise<void> {
-  const { clock, log, signal } = doors
-  let current = first
-  while (!signal.aborted) {
-    const { notBeforeMs, notAfterMs } = readCertificate(current.certificatePem)
-    const waitMs = notBeforeMs + (notAfterMs - notBeforeMs) * RENEW_AT - clock.nowMs()
-    if (waitMs > 0) {
-      await sleep(clock, Math.min(waitMs, LOOK_MS), signal)
-      continue
-    }
+/** A token that pins an authority which these credentials do not trust is newer than they are: its agent joins anew. */
+export const isOutdatedBy = (kept: Credentials, token: string | undefined): boolean =>
+  token !== undefined && !trustsOf(kept).includes(parseJoinSecret(token).authorityHash)
+
+const strangerTo = (node: string) => (address: string) =>
+  `the server at ${address} shows an authority that this agent does not know: the cluster changed its authority while this agent was away, the address is another cluster's, or somebody is in between. If it was changed, on the server: mctl node reset ${node} && mctl join-token create --node ${node}, and start this agent with that token (MCTL_TOKEN). Its shards run on meanwhile`
+
+/** Fingerprints of the authorities that the credentials trust. */
+export const trustsOf = ({ authorityPem }: Pick<Credentials, 'authorityPem'>): readonly string[] =>
+  certificatesIn(authorityPem).map(fingerprintOf)
+
+/** What the server says of its authorities: by fingerprint, all of them and the one that signs. */
+export interface ToldTrust {
+  readonly authorities: readonly string[]
+  readonly signing: string
+}
+
+/** Do the credentials trust just these, with a certificate of the one that signs? */
+export function isInLine(kept: Credentials, { authorities, signing }: ToldTrust): boolean {
+  const known = certificatesIn(kept.authorityPem)
+  const { issuer } = readCertificate(kept.certificatePem)
+  const signer = known.find((pem) => readCertificate(pem).commonName === issuer)
+  const own = known.map(fingerprintOf).sort()
+  return own.join() === [...authorities].sort().join() && signer !== undefined && fingerprintOf(signer) === signing
+}
+
+/**
+ * The credentials of an agent that runs: renewed in time, and when the server tells of other authorities than they are
+ * of. A failure is tried again: the first ones soon, then within the hour.
+ */
+export class FreshCredentials {
+  readonly #doors: CredentialDoors
+  #current: Credentials
+  #told: ToldTrust | undefined
+  #wake: AbortController | undefined
+
+  constructor(doors: CredentialDoors, first: Credentials) {
+    this.#doors = doors
+    this.#current = first
+  }
+
+  get current(): Credentials {
+    return this.#current
+  }
+
+  /** The server's word, at the beginning of each session and at each change. */
+  tell(trust: ToldTrust): void {
+    this.#told = trust
+    if (!isInLine(this.#current, trust)) this.#wake?.abort()
+  }
+
+  /** Why a server that answers is none of ours; undefined: it is, or nobody answers. */
+  async strangerAt(): Promise<OpError | undefined> {
+    const { server, node } = this.#doors
     try {
-      const keyPem = await makeKey()
-      current = await signed(doors, current, { keyPem, requestPem: await requestOf(keyPem, doors.node) })
-      log.info('certificate renewed', {
-        until: new Date(readCertificate(current.certificatePem).notAfterMs).toISOString(),
-      })
-      onFresh(current)
+      await firstContact(server, trustsOf(this.#current), strangerTo(node))
+      return undefined
     } catch (error) {
-      log.warn('certificate not renewed; it is tried again', { error: messageOf(error) })
-      await sleep(clock, LOOK_MS, signal)
+      return isOpError(error, 'Forbidden') ? error : undefined
     }
+  }
+
+  /** Runs until the signal aborts. */
+  async keep(onFresh: (credentials: Credentials) => void): Promise<void> {
+    const { clock, random, log, signal } = this.#doors
+    for (let failures = 0; !signal.aborted; ) {
+      const waitMs = this.#dueMs()
+      if (waitMs > 0) {
+        await this.#sleep(Math.min(waitMs, LOOK_MS))
+        continue
+      }
+      try {
+        await this.#renew()
+        onFresh(this.#current)
+        failures = 0
+      } catch (error) {
+        failures += 1
+        log.warn('certificate not renewed; it is tried again', { error: messageOf(error) })
+        await sleep(clock, backoffMs(renewalRetry, failures, random.next()), signal)
+      }
+    }
+  }
+
+  async #renew(): Promise<void> {
+    const { node, log } = this.#doors
+    const keyPem = await makeKey()
+    const told = this.#told
+    this.#current = await signed(this.#doors, this.#current, { keyPem, requestPem: await requestOf(keyPem, node) })
+    // An older word than the server's answer is no reason to ask again; a newer one comes with the next session.
+    if (told === this.#told) this.#told = undefined
+    const { notAfterMs, issuer } = readCertificate(this.#current.certificatePem)
+    log.info('certificate renewed', { until: new Date(notAfterMs).toISOString(), issuer })
+  }
+
+  /** Ms until the next renewal; 0 or less: now. */
+  #dueMs(): number {
+    if (this.#told !== undefined && !isInLine(this.#current, this.#told)) return 0
+    const { notBeforeMs, notAfterMs } = readCertificate(this.#current.certificatePem)
+    return notBeforeMs + (notAfterMs - notBeforeMs) * RENEW_AT - this.#doors.clock.nowMs()
+  }
+
+  async #sleep(ms: number): Promise<void> {
+    this.#wake = new AbortController()
+    await sleep(this.#doors.clock, ms, AbortSignal.any([this.#doors.signal, this.#wake.signal]))
   }
 }
 
@@ -132,7 +215,9 @@ async function signed(
   try {
     const secret = token && { token: { id: token.id, secret: token.secret } }
     const reply = await client.join({ node, labels, requestPem: own.requestPem, ...secret })
-    const kept = { node, ...own, authorityPem, address, certificatePem: reply.certificatePem }
+    // Of a server whose authority was known: what it trusts now is what we trust.
+    const trusted = certificatesIn(reply.authorityPem).length === 0 ? authorityPem : reply.authorityPem
+    const kept = { node, ...own, authorityPem: trusted, address, certificatePem: reply.certificatePem }
     write(credentialsFile(dataDir), kept)
     return kept
   } finally {

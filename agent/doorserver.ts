@@ -3,6 +3,7 @@
  * the cluster (gateways, nodes) and nobody else. The credentials' file is looked at for each connection: it is renewed
  * while hosts live for months.
  */
+import { constants } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { IncomingMessage, RequestListener, Server } from 'node:http'
@@ -24,6 +25,8 @@ export function doorServer(credentialsFile: string | undefined, visitors: string
     minVersion: 'TLSv1.3',
     requestCert: true,
     rejectUnauthorized: true,
+    // A ticket would let a certificate in whose authority was retired since.
+    secureOptions: constants.SSL_OP_NO_TICKET,
     SNICallback: (_, done) => {
       try {
         done(null, contexts.current())
@@ -34,7 +37,8 @@ export function doorServer(credentialsFile: string | undefined, visitors: string
   })
   // Every node and person has a certificate of the same authority: only the visitors' open this door.
   server.on('secureConnection', (socket: TLSSocket) => {
-    if (visitorAt(socket, visitors) === undefined) socket.destroy()
+    // Who names no node is shown the certificate, and judged by the authorities, of this process's start.
+    if (visitorAt(socket, visitors) === undefined || !socket.servername) socket.destroy()
   })
   // What came with the last bytes of the handshake was read already when that connection was cut.
   server.on('request', (request, reply) => {

@@ -16,8 +16,16 @@ import { lockDirectory } from '../src/store/lock.ts'
 import { STOP_AFTER_FAILURE } from './actions.ts'
 import type { StopHow } from './agent.ts'
 import { Agent } from './agent.ts'
-import type { Credentials } from './credentials.ts'
-import { addressTowards, credentialsFile, joinCluster, keepFresh, readCredentials } from './credentials.ts'
+import type { Credentials, ToldTrust } from './credentials.ts'
+import {
+  FreshCredentials,
+  addressTowards,
+  credentialsFile,
+  isOutdatedBy,
+  joinCluster,
+  readCredentials,
+  trustsOf,
+} from './credentials.ts'
 import type { HubOptions } from './fetch/hub.ts'
 import type { FetchDoors } from './fetch/doors.ts'
 import { openDoor } from './fetch/door.ts'
@@ -95,7 +103,7 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
   try {
     const joined = await membership(options, over.signal)
     if (joined === undefined) return 0
-    const { client, address, credentialsFile } = joined
+    const { client, address, credentialsFile, identity } = joined
     const runtimes = runtimesOf({
       userDataDir: options.userDataDir,
       platform: process.platform,
@@ -150,6 +158,11 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
         models: shelf,
         ...(fetcher === undefined ? {} : { fetcher }),
         onMembers: (list) => members.set(list),
+        ...(identity && {
+          trusts: () => trustsOf(identity.fresh.current),
+          onTrust: (trust: ToldTrust) => identity.fresh.tell(trust),
+          strangerAt: () => identity.fresh.strangerAt(),
+        }),
         observe: machine.observe,
         probeEngines: machine.probe,
         ...(links === undefined ? {} : { measureLink: links.measure, onShards: links.onShards }),
@@ -169,6 +182,7 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
       },
     )
     late.agent = agent
+    identity?.keep(() => agent.reconnect())
     listen(agent, options)
     const awake = keepAwake({ platform: process.platform, clock: systemClock, signal: over.signal, busy: isServing })
     const scanning = shelf.run(over.signal)
@@ -188,7 +202,13 @@ interface Membership {
   readonly client: Client
   /** Under which the gateway and the other ranks reach this node. */
   readonly address: string
-  readonly credentialsFile: string | undefined
+  /** Absent: the cluster has no identities, as far as this agent knows. */
+  readonly credentialsFile?: string
+  readonly identity?: {
+    readonly fresh: FreshCredentials
+    /** Renews from now on, and tells when the client calls as somebody new. */
+    readonly keep: (onFresh: () => void) => void
+  }
 }
 
 /** Who we are to the server: by certificate where there is one or a token gets one, else as a neighbour on loopback. */
@@ -202,16 +222,22 @@ async function membership(options: RunAgentOptions, over: AbortSignal): Promise<
       'Invalid',
       `start agent "${node}": ${dataDir} holds the credentials of node "${kept.node}". Give each node a --data-dir of its own`,
     )
-  const credentials = kept ?? (token === undefined ? undefined : await joinCluster(doors, token))
+  const standing = kept !== undefined && isOutdatedBy(kept, token) ? undefined : kept
+  const credentials = standing ?? (token === undefined ? undefined : await joinCluster(doors, token))
   if (ended.aborted) return undefined
   if (credentials === undefined)
-    return { client: connect(server, { node }), address: LOOPBACK, credentialsFile: undefined }
+    return { client: connect(server, { node }), address: LOOPBACK }
   const connected = ({ authorityPem, certificatePem, keyPem }: Credentials) =>
     connect(server, { tls: { authorityPem, own: { certificatePem, keyPem } } })
   const client = swappable(connected(credentials))
-  void keepFresh(doors, credentials, (fresh) => client.swap(connected(fresh)))
   const address = await addressTowards(doors, credentials)
-  return { client, address, credentialsFile: credentialsFile(dataDir) }
+  const fresh = new FreshCredentials(doors, readCredentials(dataDir) ?? credentials)
+  const keep = (onFresh: () => void) =>
+    void fresh.keep((next) => {
+      client.swap(connected(next))
+      onFresh()
+    })
+  return { client, address, credentialsFile: credentialsFile(dataDir), identity: { fresh, keep } }
 }
 
 interface FetchParts {

@@ -33,6 +33,8 @@ export interface SessionDoors {
   readonly onWanted: () => void
   /** The server says whose certificates count. */
   readonly onMembers?: (members: readonly Member[]) => void
+  /** The server says which authorities there are. */
+  readonly onTrust?: ((trust: { readonly authorities: readonly string[]; readonly signing: string }) => void) | undefined
   /** Takes a fresh reading of the machine. */
   readonly heartbeat: () => Promise<Omit<Heartbeat, 'type'>>
   /** Absent: this agent measures nothing. Never rejects. */
@@ -149,6 +151,9 @@ export class Session {
           break
         case 'Members':
           this.#doors.onMembers?.(message.members)
+          break
+        case 'Trust':
+          this.#doors.onTrust?.(message)
           break
         case 'MeasureLink':
           void this.#measure(message)

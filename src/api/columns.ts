@@ -4,6 +4,8 @@
  */
 import { formatBytes, tryParseBytes } from '../lib/quantity.ts'
 import { ageOf, ageSince } from './age.ts'
+import type { Authority } from './authority.ts'
+import { authorityPhase } from './authority.ts'
 import { findCondition } from './conditions.ts'
 import type { KindName } from './kinds.ts'
 import type { LiveNode } from './live.ts'
@@ -275,14 +277,25 @@ const keyColumns: readonly CellColumn<ApiKey>[] = [
   ageColumn,
 ]
 
+function timeLeft(until: string, nowMs: number): string {
+  const leftMs = Date.parse(until) - nowMs
+  return leftMs <= 0 ? 'expired' : `in ${ageOf(leftMs)}`
+}
+
+const authorityColumns: readonly CellColumn<Authority>[] = [
+  nameColumn,
+  column('PHASE', authorityPhase),
+  column('EXPIRES', ({ spec }, nowMs) => timeLeft(spec.expiresAt, nowMs)),
+  column('WAITING FOR', ({ status }) => String(status?.waitingFor?.length ?? 0)),
+  ageColumn,
+  wide('FINGERPRINT', ({ spec }) => spec.fingerprint),
+]
+
 const tokenColumns: readonly CellColumn<JoinToken>[] = [
   nameColumn,
   column('STATUS', (token, nowMs) => tokenState(token, nowMs)),
   column('NODE', ({ spec, status }) => status?.usedBy ?? spec.node ?? '<any>'),
-  column('EXPIRES', ({ spec }, nowMs) => {
-    const leftMs = Date.parse(spec.expiresAt) - nowMs
-    return leftMs <= 0 ? 'expired' : `in ${ageOf(leftMs)}`
-  }),
+  column('EXPIRES', ({ spec }, nowMs) => timeLeft(spec.expiresAt, nowMs)),
   ageColumn,
 ]
 
@@ -299,6 +312,7 @@ const columns: { readonly [K in KindName]: readonly CellColumn<ObjectOf[K]>[] } 
   User: userColumns,
   ApiKey: keyColumns,
   JoinToken: tokenColumns,
+  Authority: authorityColumns,
 }
 
 export const columnsOf = (kind: KindName): readonly Column[] =>

@@ -24,6 +24,7 @@ export const kindNames = [
   'User',
   'ApiKey',
   'JoinToken',
+  'Authority',
 ] as const
 export type KindName = (typeof kindNames)[number]
 
@@ -49,6 +50,7 @@ export const kinds: Readonly<Record<KindName, KindFacts>> = {
   User: facts('User', [], false, false),
   ApiKey: facts('ApiKey', ['key'], false, false),
   JoinToken: facts('JoinToken', ['jt'], false, false),
+  Authority: { ...facts('Authority', ['ca'], false, false), plural: 'authorities' },
 }
 
 export const isKindName = (text: string): text is KindName => Object.hasOwn(kinds, text)

@@ -33,6 +33,8 @@ export interface Traffic {
   readonly gateway: string
   readonly replicas: readonly ReplicaTraffic[]
   readonly queues: readonly { readonly servedName: string; readonly waiting: number }[]
+  /** Fingerprints of the authorities that it trusts; absent without identities, and of a gateway that is too old to tell. */
+  readonly trusts?: readonly string[]
 }
 export interface ReplicaTraffic {
   /** The leader's. */

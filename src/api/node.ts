@@ -1,4 +1,5 @@
 /** Node: one Mac. capacity − systemReserve (and the GPU limit) = allocatable; − bound = free. */
+import type { NodeTrust } from './authority.ts'
 import type { Condition, ObjectMeta } from './meta.ts'
 import type { Engine, Transport } from './words.ts'
 
@@ -117,6 +118,8 @@ export interface NodeStatus {
   /** The server finds them by the ports of both ends; those of a node that reports no ports are left as they are. */
   readonly links?: readonly NodeLink[]
   readonly addresses?: readonly NodeAddress[]
+  /** Written by the server alone, in clusters with identities. */
+  readonly trust?: NodeTrust
   /** Ready (server), MemoryPressure, DiskPressure, ThermalPressure (agent), Overcommitted, Drained while spec.drain is set (server). */
   readonly conditions?: readonly Condition[]
 }

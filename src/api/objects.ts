@@ -1,4 +1,5 @@
 /** Kind name → type: what lets the store, the controllers and the printers speak of any kind and lose no types. */
+import type { Authority } from './authority.ts'
 import type { Model } from './model.ts'
 import type { ModelDeployment } from './modeldeployment.ts'
 import type { Node } from './node.ts'
@@ -21,5 +22,6 @@ export interface ObjectOf {
   User: User
   ApiKey: ApiKey
   JoinToken: JoinToken
+  Authority: Authority
 }
 export type AnyObject = ObjectOf[keyof ObjectOf]

@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import { OpError } from '../lib/errors.ts'
+import type { IssuedCertificate } from './authority.ts'
 import type { ObjectMeta } from './meta.ts'
 
 /** admin: everything; operator: everything but rights; viewer: reads. */
@@ -15,6 +16,8 @@ export interface User {
   readonly kind: 'User'
   readonly metadata: ObjectMeta
   readonly spec: { readonly role: Role }
+  /** Absent: of before certificates were remembered. */
+  readonly status?: { readonly certificates: readonly IssuedCertificate[] }
 }
 
 export interface ApiKeySpec {

@@ -36,6 +36,7 @@ const kindRules: { readonly [K in KindName]: readonly Rule<ObjectOf[K]>[] } = {
   User: userRules,
   ApiKey: [],
   JoinToken: [],
+  Authority: [],
 }
 
 const rulesOfKind = new Map<KindName, readonly Rule<Manifest>[]>(

@@ -8,11 +8,10 @@ import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { CliError } from '../cli/context.ts'
 import { messageOf } from '../lib/errors.ts'
+import { keyFiles } from '../server/trust/keys.ts'
 import { backUp, restore } from '../store/backup.ts'
 import { STORE_FILE } from '../store/database.ts'
 import { lockDirectory } from '../store/lock.ts'
-
-const AUTHORITY = join('trust', 'authority.pem')
 
 /** Makes the folder `out`, 0700; it must not be there. Answers what it holds. */
 export async function backupServer(dataDir: string, out: string): Promise<{ readonly withAuthority: boolean }> {
@@ -21,8 +20,10 @@ export async function backupServer(dataDir: string, out: string): Promise<{ read
   makeEmpty(out, 'back up to')
   const db = new Database(file, { readonly: true, fileMustExist: true })
   try {
+    // First: a key that the state does not know of does no harm, one that it needs and lacks would.
+    const withAuthority = copyAuthority(dataDir, out)
     await backUp(db, join(out, STORE_FILE))
-    return { withAuthority: copyAuthority(dataDir, out) }
+    return { withAuthority }
   } catch (error) {
     rmSync(out, { recursive: true, force: true })
     throw new CliError(`back up ${dataDir}: ${messageOf(error)}`)
@@ -59,11 +60,13 @@ function checkSound(file: string): void {
 }
 
 function copyAuthority(from: string, to: string): boolean {
-  if (!existsSync(join(from, AUTHORITY))) return false
-  mkdirSync(join(to, 'trust'), { recursive: true, mode: 0o700 })
-  copyFileSync(join(from, AUTHORITY), join(to, AUTHORITY))
-  chmodSync(join(to, AUTHORITY), 0o600)
-  return true
+  const files = keyFiles.filter((file) => existsSync(join(from, file)))
+  if (files.length > 0) mkdirSync(join(to, 'trust'), { recursive: true, mode: 0o700 })
+  for (const file of files) {
+    copyFileSync(join(from, file), join(to, file))
+    chmodSync(join(to, file), 0o600)
+  }
+  return files.length > 0
 }
 
 /** The folder, made when it is not there; one with something in it is not touched. */

@@ -4,15 +4,21 @@ import { GATEWAY_USER } from '../api/trust.ts'
 import type { GatewayFlags } from '../cli/context.ts'
 import { startGateway } from '../gateway/gateway.ts'
 import type { GatewayTls } from '../gateway/pools.ts'
-import { systemClock, systemRandom } from '../lib/clock.ts'
+import { every, systemClock, systemRandom } from '../lib/clock.ts'
+import { messageOf } from '../lib/errors.ts'
 import { startTimeOf } from '../lib/process.ts'
+import { certificatesIn, fingerprintOf } from '../lib/x509.ts'
 import { connect } from '../rpc/grpcclient.ts'
+import { swappable } from '../rpc/swap.ts'
 import { writeGatewayRecord } from './gatewayrecord.ts'
 import { makeLogger } from './logger.ts'
 import { NEEDS_IDENTITIES, requireLoopback } from './loopback.ts'
+import type { ServingDoors } from './gatewaytls.ts'
 import { PLAIN_OVER_NETWORK, followTls, givenTls, readTls } from './gatewaytls.ts'
 import { followRoutes } from './routefeed.ts'
 import type { Signals } from './signals.ts'
+
+type FollowDoors = Omit<ServingDoors, 'dataDir'>
 
 const DRAIN_MS = 60_000
 const TELL_TIMEOUT_MS = 2_000
@@ -24,7 +30,10 @@ export async function runGateway(flags: GatewayFlags, signals: Signals): Promise
   if (files === undefined && flags.insecureHttp !== true)
     requireLoopback(flags.listen, 'the gateway address', PLAIN_OVER_NETWORK)
   const log = makeLogger('gateway', process.env['MCTL_LOG'])
-  const client = connect(flags.server, credentials === undefined ? { user: GATEWAY_USER } : callerOf(credentials))
+  const client = swappable(
+    connect(flags.server, credentials === undefined ? { user: GATEWAY_USER } : callerOf(credentials)),
+  )
+  let trusts = trustsOf(credentials)
   let clusterUid = ''
   const id = systemRandom.uuid()
   const gateway = await startGateway({
@@ -35,7 +44,7 @@ export async function runGateway(flags: GatewayFlags, signals: Signals): Promise
     ...(credentials === undefined ? {} : { tls: credentials }),
     serving: files && readTls(files),
     tellTraffic: (traffic) =>
-      client.observe({ speeds: [], traffic: { gateway: id, ...traffic } }, { timeoutMs: TELL_TIMEOUT_MS }),
+      client.observe({ speeds: [], traffic: { gateway: id, ...trusts, ...traffic } }, { timeoutMs: TELL_TIMEOUT_MS }),
     tellSpeeds: (speeds) => client.observe({ speeds }, { timeoutMs: TELL_TIMEOUT_MS }),
   })
   const followed = followRoutes({
@@ -59,7 +68,14 @@ export async function runGateway(flags: GatewayFlags, signals: Signals): Promise
         })
     },
   })
-  if (files !== undefined) void followTls(files, { clock: systemClock, log, signal: signals.first }, gateway.setServing)
+  const doors = { clock: systemClock, log, signal: signals.first }
+  if (files !== undefined) void followTls(files, doors, gateway.setServing)
+  if (flags.credentials !== undefined)
+    void followCredentials(flags.credentials, doors, (fresh) => {
+      gateway.setTls(fresh)
+      client.swap(connect(flags.server, callerOf(fresh)))
+      trusts = trustsOf(fresh)
+    })
   log.info('gateway serves', { address: gateway.address, server: flags.server })
   await signals.stopped()
   signals.second.addEventListener('abort', () => process.exit(1))
@@ -68,6 +84,32 @@ export async function runGateway(flags: GatewayFlags, signals: Signals): Promise
   client.close()
   return 0
 }
+
+const CREDENTIALS_LOOK_MS = 2_000
+
+/** Tells of new credentials until the signal aborts: the server writes them when its authorities change. */
+async function followCredentials(
+  file: string,
+  { clock, log, signal }: FollowDoors,
+  onFresh: (credentials: GatewayTls) => void,
+): Promise<void> {
+  let known = readFileSync(file, 'utf8')
+  await every(clock, CREDENTIALS_LOOK_MS, signal, () => {
+    try {
+      const now = readFileSync(file, 'utf8')
+      if (now === known) return
+      onFresh(JSON.parse(now) as GatewayTls)
+      known = now
+      log.info('the gateway took new credentials', { file })
+    } catch (error) {
+      log.error('the gateway keeps its credentials', { file, error: messageOf(error) })
+    }
+  })
+}
+
+/** For the server to know: a change of authority waits for the gateway. */
+const trustsOf = (credentials: GatewayTls | undefined) =>
+  credentials === undefined ? {} : { trusts: certificatesIn(credentials.authorityPem).map(fingerprintOf) }
 
 const readGatewayCredentials = (file: string) => JSON.parse(readFileSync(file, 'utf8')) as GatewayTls
 

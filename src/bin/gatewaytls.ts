@@ -75,11 +75,12 @@ export async function gatewayTls(
   }
   const file = join(doors.dataDir, 'trust', 'gateway-door.pem')
   await renew(authority, file, gateway, doors)
-  void every(doors.clock, LOOK_MS, doors.signal, () =>
+  const look = () =>
     renew(authority, file, gateway, doors).catch((error: unknown) =>
       doors.log.error('gateway certificate not renewed', { error: messageOf(error) }),
-    ),
-  )
+    )
+  void every(doors.clock, LOOK_MS, doors.signal, look)
+  authority.onChange(() => void look())
   return { cert: file, key: file }
 }
 
@@ -108,7 +109,7 @@ async function renew(
   const names = namesOf(listen)
   if (isGood(file, authority, names, clock.nowMs())) return
   const { certificatePem, keyPem } = await authority.forGatewayDoor(names)
-  replacePrivateFile(file, `${keyPem.trim()}\n${certificatePem.trim()}\n${authority.certificatePem.trim()}\n`)
+  replacePrivateFile(file, `${keyPem.trim()}\n${certificatePem.trim()}\n`)
   log.info('the gateway has a certificate of the cluster', { names: [...names.dnsNames, ...names.ipAddresses] })
 }
 
@@ -125,7 +126,7 @@ function isGood(file: string, authority: TrustAuthority, names: Names, nowMs: nu
     const known = alternativesOf(certificate.subjectAltName).map(([, name]) => name)
     const wanted = [...names.dnsNames, ...names.ipAddresses]
     const young = nowMs < fromMs + (untilMs - fromMs) * RENEW_AT
-    return young && pem.includes(authority.certificatePem.trim()) && known.join() === wanted.join()
+    return young && pem.includes(authority.shownPem.trim()) && known.join() === wanted.join()
   } catch {
     return false
   }

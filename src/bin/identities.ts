@@ -11,15 +11,18 @@ import { NODE_USER_PREFIX, RESET_ANNOTATION } from '../api/trust.ts'
 import type { User } from '../api/trust.ts'
 import type { Context } from '../cli/config/file.ts'
 import { CONFIG_VERSION } from '../cli/config/file.ts'
-import type { Clock } from '../lib/clock.ts'
+import type { Clock, Random } from '../lib/clock.ts'
+import { sleep } from '../lib/clock.ts'
+import { messageOf } from '../lib/errors.ts'
 import { joinHostPort, splitHostPort } from '../lib/hostport.ts'
 import type { Logger } from '../lib/log.ts'
 import { replacePrivateFile } from '../lib/replacefile.ts'
 import { makeKey, makeRequest } from '../lib/x509.ts'
 import type { IdentityOf } from '../rpc/identity.ts'
 import { identityOfHeaders } from '../rpc/identity.ts'
+import type { RunningServer } from '../rpc/grpcserver.ts'
 import type { ServerTls } from '../rpc/tls.ts'
-import type { TrustAuthority } from '../server/trust/authority.ts'
+import type { Authorities, TrustAuthority } from '../server/trust/authority.ts'
 import { openAuthority } from '../server/trust/authority.ts'
 import { identityOfCertificates } from '../server/trust/identities.ts'
 import { createObject } from '../store/objects.ts'
@@ -29,14 +32,16 @@ import { isLoopback } from './loopback.ts'
 export interface Identities {
   readonly identityOf: IdentityOf
   /** Absent: the cluster has none, and everything listens on loopback. */
-  readonly trust?: {
-    readonly authority: TrustAuthority
-    readonly tls: ServerTls
-    /** File with the gateway's key and certificate. */
-    readonly gatewayCredentials: string
-    /** The authority's certificate alone: what programs need to know whom they speak to. */
-    readonly authorityFile: string
-  }
+  readonly trust?: Trust
+}
+
+export interface Trust {
+  readonly authority: Authorities
+  readonly tls: ServerTls
+  /** File with the gateway's key and certificate. */
+  readonly gatewayCredentials: string
+  /** The authorities' certificates alone: what programs need to know whom they speak to. */
+  readonly authorityFile: string
 }
 
 interface Doors {
@@ -44,23 +49,74 @@ interface Doors {
   readonly dataDir: string
   readonly listen: string
   readonly clock: Clock
+  readonly random: Random
   readonly log: Logger
 }
 
 export const ADMIN = 'admin'
 
-export async function openIdentities({ store, dataDir, listen, clock, log }: Doors): Promise<Identities> {
-  const authority = await openAuthority(dataDir, store.clusterUid, { clock, mayMake: !isLoopback(listen) })
+export async function openIdentities(doors: Doors): Promise<Identities> {
+  const { store, dataDir, listen, clock, log } = doors
+  const authority = await openAuthority(doors, !isLoopback(listen))
   if (authority === undefined) return { identityOf: identityOfHeaders }
-  const authorityPem = authority.certificatePem
-  const tls = { authorityPem, ...(await authority.forServer()) }
+  // Before anybody else hears of the commit: what they ask of the authorities is of now.
+  store.onCommit((changes) => {
+    const gone = changes.some(({ type, object }) => object.kind === 'Authority' && type === 'DELETED')
+    if (gone || changes.some(({ object }) => object.kind === 'Authority')) authority.refresh(gone)
+  })
   const gatewayCredentials = join(dataDir, 'trust', 'gateway.json')
-  writePrivate(gatewayCredentials, JSON.stringify({ authorityPem, ...(await authority.forGateway()) }))
-  log.info('identities are on: every call needs a certificate of this cluster', { admin: join(dataDir, 'admin.yaml') })
   const authorityFile = join(dataDir, 'authority.crt')
+  const trust = { authority, tls: await tlsOf(authority), gatewayCredentials, authorityFile }
+  await writeBeside(trust)
+  log.info('identities are on: every call needs a certificate of this cluster', { admin: join(dataDir, 'admin.yaml') })
+  const isTrusted = (issuer: string) => authority.nameOf(issuer) !== undefined
+  return { identityOf: identityOfCertificates({ store, clock, isTrusted }), trust }
+}
+
+const tlsOf = async (authority: Authorities): Promise<ServerTls> => ({
+  authorityPem: authority.bundlePem,
+  ...(await authority.forServer()),
+})
+
+/** What others read from the data folder: the gateway, and people who hand the authorities on to programs. */
+async function writeBeside({ authority, gatewayCredentials, authorityFile }: Omit<Trust, 'tls'>): Promise<void> {
+  const authorityPem = authority.bundlePem
+  writePrivate(gatewayCredentials, JSON.stringify({ authorityPem, ...(await authority.forGateway()) }))
   writePrivate(authorityFile, `${authorityPem.trim()}\n`)
-  const trust = { authority, tls, gatewayCredentials, authorityFile }
-  return { identityOf: identityOfCertificates({ store, clock }), trust }
+}
+
+export interface FollowDoors extends Pick<Doors, 'store' | 'dataDir' | 'clock' | 'log'> {
+  readonly server: Pick<RunningServer, 'address' | 'changeTls' | 'cut'>
+  readonly signal: AbortSignal
+}
+
+const AGAIN_MS = 5_000
+
+/**
+ * Brings the server, the gateway's files and the admin's context in line with each change of authority, until the signal
+ * aborts. What fails is tried again; a crash in between is made good by the next start, which writes all of it.
+ */
+export function followAuthorities(trust: Trust, doors: FollowDoors): void {
+  const { store, dataDir, clock, log, server, signal } = doors
+  const { authority } = trust
+  const align = async () => {
+    await writeBeside(trust)
+    server.changeTls(await tlsOf(authority))
+    await writeAdminContext({ store, dataDir }, authority, server.address)
+    server.cut(({ certificate }) => certificate !== undefined && authority.nameOf(certificate.issuer) === undefined)
+    log.info('authorities changed', authority.told)
+  }
+  let last = Promise.resolve()
+  const until = async (goal: () => Promise<void>) => {
+    while (!signal.aborted)
+      try {
+        return await goal()
+      } catch (error) {
+        log.error('a change of authority is not in force yet', { error: messageOf(error) })
+        await sleep(clock, AGAIN_MS, signal)
+      }
+  }
+  authority.onChange(() => (last = last.then(() => until(align))))
 }
 
 /** Who owns the data folder is the admin: a context with a fresh key, at every start. `address` is the server's own. */
@@ -81,7 +137,7 @@ export async function writeAdminContext(
   const context: Context = {
     name: ADMIN,
     server: reachable(address),
-    authority: authority.certificatePem,
+    authority: authority.bundlePem,
     certificate: await authority.forPerson(ADMIN, user.metadata.uid, requestPem),
     key,
   }
@@ -90,7 +146,7 @@ export async function writeAdminContext(
 }
 
 /** Who may call no longer, or not as before, is cut off at once: streams last for days. */
-export function cutRevoked(store: Store, cut: (user: string) => void): void {
+export function cutRevoked(store: Store, server: Pick<RunningServer, 'cut'>): void {
   store.onCommit((changes) => {
     for (const { type, object, previous } of changes) {
       const { kind, metadata } = object
@@ -98,7 +154,7 @@ export function cutRevoked(store: Store, cut: (user: string) => void): void {
       if (user === undefined || type === 'ADDED') continue
       const isReset = metadata.annotations?.[RESET_ANNOTATION] !== previous?.metadata.annotations?.[RESET_ANNOTATION]
       const isOtherRole = kind === 'User' && (object as User).spec.role !== (previous as User | undefined)?.spec.role
-      if (type === 'DELETED' || isReset || isOtherRole) cut(user)
+      if (type === 'DELETED' || isReset || isOtherRole) server.cut((caller) => caller.user === user)
     }
   })
 }

@@ -8,6 +8,7 @@ import { userDataDir } from '../lib/userdata.ts'
 import { OpError, messageOf } from '../lib/errors.ts'
 import { serve } from '../rpc/grpcserver.ts'
 import { makeHandlers } from '../server/handlers.ts'
+import { GatewayTraffic } from '../server/live.ts'
 import { createHub } from '../server/hub/hub.ts'
 import { checkedEndpoint } from '../server/hub/refusals.ts'
 import { createServerMetrics } from '../server/metrics.ts'
@@ -22,7 +23,7 @@ import { gatewayUrlOf } from './gatewayrecord.ts'
 import { gatewayTls } from './gatewaytls.ts'
 import { makeLogger } from './logger.ts'
 import { METRICS_BY_PROXY, NEEDS_IDENTITIES, requireLoopback, WEBHOOKS_BY_PROXY } from './loopback.ts'
-import { beside, cutRevoked, openIdentities, writeAdminContext } from './identities.ts'
+import { beside, cutRevoked, followAuthorities, openIdentities, writeAdminContext } from './identities.ts'
 import { planLive } from './planlive.ts'
 import type { Signals } from './signals.ts'
 import { aborted } from './signals.ts'
@@ -58,7 +59,8 @@ export async function runServer(flags: ServerFlags, env: Env, signals: Signals):
   const tls = await gatewayTls(flags, trust?.authority, { ...doors, dataDir, signal: ending.signal })
   let gateway: GatewayRecord | undefined
   const gatewayUrl = () => (gateway === undefined ? undefined : gatewayUrlOf(gateway))
-  const sessions = createSessions({ store, serverVersion: version, ...doors })
+  const sessions = createSessions({ store, serverVersion: version, authority: () => trust?.authority, ...doors })
+  const traffic = new GatewayTraffic(doors.clock)
   const metrics = metricsAt === 'none' ? undefined : createServerMetrics(store, sessions)
   const handlers = makeHandlers({
     store,
@@ -68,12 +70,16 @@ export async function runServer(flags: ServerFlags, env: Env, signals: Signals):
     serverVersion: version,
     gatewayUrl,
     authority: trust?.authority,
+    traffic,
   })
   const secured = trust === undefined ? {} : { tls: trust.tls }
   const server = await serve(handlers, { listen: flags.listen, identityOf, log, onCall: metrics?.onCall, ...secured })
-  if (trust !== undefined) cutRevoked(store, (user) => server.cut(user))
-  if (trust !== undefined) await writeAdminContext({ store, dataDir }, trust.authority, server.address)
-  const controllers = startControllers({ store, sessions, ...doors, gatewayUrl, hub, onPass: metrics?.onPass })
+  if (trust !== undefined) {
+    cutRevoked(store, server)
+    followAuthorities(trust, { store, dataDir, ...doors, server, signal: ending.signal })
+    await writeAdminContext({ store, dataDir }, trust.authority, server.address)
+  }
+  const controllers = startControllers({ store, sessions, ...doors, gatewayUrl, hub, gateways: () => traffic.now(), onPass: metrics?.onPass })
   const following = await startFollowing({ store, ...doors, dataDir, env, webhooks })
   const measured = metrics && (await openMetricsDoor([metrics.text, following.metrics], metricsAt, log))
   if (measured !== undefined) log.info('metrics are told', { address: measured.address })

@@ -115,6 +115,11 @@ export const catalog: readonly CatalogEntry[] = [
     'Keys of the programs that ask the gateway.',
     async () => (await import('./trust/apikey.ts')).defineApiKey,
   ),
+  entry(
+    'authority',
+    'What signs the certificates: get, rotate, retire.',
+    async () => (await import('./trust/authority.ts')).defineAuthority,
+  ),
   entry('node', 'Let a node join anew.', async () => (await import('./trust/node.ts')).defineNode),
   entry(
     'completion',

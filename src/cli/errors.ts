@@ -30,6 +30,8 @@ function opErrorText(error: OpError, during: string | undefined): string {
   // HTTP/2 in the clear at a door that speaks TLS.
   if (message.startsWith(NO_CONNECTION) && message.includes('Failed to connect'))
     return `${message}\nA cluster with identities wants to know who calls: MCTL_CONFIG names a config file with a context for it; on the server's own machine MCTL_DATA_DIR=DATA_DIR takes the admin's.`
+  if (message.startsWith(NO_CONNECTION) && message.includes('certificate'))
+    return `${message}\nThe server shows an authority that this context does not know. The cluster may have changed its authority before the context was renewed (mctl config renew); then an admin lets you in again with \`mctl user delete NAME\` and \`mctl user create NAME\`. Or it is another cluster, or somebody is in between.`
   if (message.startsWith(NO_CONNECTION))
     return `${message}\nIs it running there? \`mctl dev\` starts one; --server or MCTL_SERVER names another address.`
   if (message.startsWith(CONNECTION_LOST)) return `error: ${message}; try again`

@@ -9,6 +9,7 @@ import type { Condition, MctlObject } from '../api/meta.ts'
 import { keyOf, keyString, parseKey } from '../api/meta.ts'
 import { isKindName } from '../api/kinds.ts'
 import type { ObjectOf } from '../api/objects.ts'
+import type { Traffic } from '../api/live.ts'
 import type { ModelHub } from '../api/modelhub.ts'
 import type { NodeSessions } from '../api/sessions.ts'
 import type { Clock, Random } from '../lib/clock.ts'
@@ -36,6 +37,8 @@ export interface ControllerDoors {
   readonly hub?: ModelHub
   /** Of `watchSilence`; absent: silence is read from the nodes' conditions. */
   readonly silentForMs?: () => ReadonlyMap<string, number>
+  /** What gateways told of themselves a moment ago; absent: there are none. */
+  readonly gateways?: () => readonly Traffic[]
   /** Told of each pass of a loop. */
   readonly onPass?: ((controller: string, failed: boolean, durationMs: number) => void) | undefined
 }

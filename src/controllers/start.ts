@@ -1,4 +1,5 @@
 /** Starts every loop of the control plane over one store. */
+import { authorityLoop } from './authority.ts'
 import type { Controller, ControllerDoors } from './controller.ts'
 import { startController } from './controller.ts'
 import { gcLoop } from './gc.ts'
@@ -28,6 +29,7 @@ export function startControllers(outside: ControllerDoors): Controller {
     shardGroupLoop(doors),
     modelDeploymentLoop(doors),
     gcLoop(doors),
+    authorityLoop(doors),
   ]
   if (doors.hub !== undefined) loops.push(modelLoop(doors, doors.hub))
   const controllers = loops.map((loop) => startController(doors, loop))

@@ -57,6 +57,8 @@ export interface Gateway {
   setTable(table: RoutingTable): void
   /** The keys that open the door; without identities they are not asked for. */
   setKeys(keys: readonly ApiKey[]): void
+  /** How it shows the doors who it is, for connections from now on. */
+  setTls(tls: GatewayTls): void
   /** For connections from now on. */
   setServing(pems: ServingPems): void
   /** Refuses new requests, waits for those in flight up to `drainMs`, then cuts them. */
@@ -97,6 +99,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       pools.keepOnly(table)
     },
     setKeys: (list) => keys?.set(list),
+    setTls: (tls) => pools.setTls(tls),
     setServing: (pems) => secured?.setSecureContext({ ...pems }),
     async stop(drainMs) {
       door.draining = true

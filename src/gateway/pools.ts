@@ -13,7 +13,7 @@ export interface GatewayTls {
 /** One connection pool per leader door, kept while the table names it. */
 export class ReplicaPools {
   readonly #pools = new Map<string, Pool>()
-  readonly #tls: GatewayTls | undefined
+  #tls: GatewayTls | undefined
 
   constructor(tls?: GatewayTls) {
     this.#tls = tls
@@ -38,14 +38,24 @@ export class ReplicaPools {
     return pool
   }
 
+  /** For connections from now on; requests under way end on those that they have. */
+  setTls(tls: GatewayTls): void {
+    this.#tls = tls
+    for (const uid of [...this.#pools.keys()]) this.#leave(uid)
+  }
+
   keepOnly(table: RoutingTable): void {
     const named = new Set([...table.values()].flat().map((r) => r.shardUid))
-    for (const [uid, pool] of this.#pools) {
-      if (named.has(uid)) continue
-      this.#pools.delete(uid)
-      // Closes when its last request has ended.
-      pool.close().catch(() => {})
-    }
+    for (const uid of [...this.#pools.keys()]) if (!named.has(uid)) this.#leave(uid)
+  }
+
+  /** Closes the pool when its last request has ended. */
+  #leave(uid: string): void {
+    this.#pools
+      .get(uid)
+      ?.close()
+      .catch(() => {})
+    this.#pools.delete(uid)
   }
 
   async close(): Promise<void> {

@@ -30,6 +30,7 @@ export function healthOf(object: MctlObject | undefined): Health {
     case 'User':
     case 'ApiKey':
     case 'JoinToken':
+    case 'Authority':
       return 'Healthy'
   }
 }

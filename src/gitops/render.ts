@@ -46,7 +46,7 @@ const MAX_CAUSES = 100
 const systemKinds: ReadonlySet<string> = new Set<KindName>(['ShardGroup', 'Shard', 'Revision', 'Event'])
 
 /** Who may do what is decided by people at the door, with commands of their own: a source could give itself more. */
-const trustKinds: ReadonlySet<string> = new Set<KindName>(['User', 'ApiKey', 'JoinToken'])
+const trustKinds: ReadonlySet<string> = new Set<KindName>(['User', 'ApiKey', 'JoinToken', 'Authority'])
 
 /** `sync` is the name of the Sync that the objects will carry. Gives way to others between files. */
 export async function render(tree: SourceTree, sync: string): Promise<Rendered> {

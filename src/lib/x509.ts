@@ -46,6 +46,8 @@ export interface CertificateFacts extends Subject {
   readonly uris: readonly string[]
   readonly dnsNames: readonly string[]
   readonly serial: string
+  /** Common name of the authority that signed it: believed of certificates whose signature was checked. */
+  readonly issuer: string
   readonly notBeforeMs: number
   readonly notAfterMs: number
 }
@@ -133,13 +135,14 @@ export async function issue(authority: Authority, wanted: Issue): Promise<string
 export function readCertificate(certificatePem: string): CertificateFacts {
   const certificate = parsed(certificatePem)
   const names = alternativesOf(certificate.subjectAltName)
-  const subject = new Map(certificate.subject.split('\n').map(attribute))
+  const subject = attributesOf(certificate.subject)
   return {
     commonName: subject.get('CN') ?? '',
     organization: subject.get('O') ?? '',
     uris: names.filter(([type]) => type === 'URI').map(([, name]) => name),
     dnsNames: names.filter(([type]) => type === 'DNS').map(([, name]) => name),
     serial: certificate.serialNumber.toLowerCase(),
+    issuer: attributesOf(certificate.issuer).get('CN') ?? '',
     notBeforeMs: Date.parse(certificate.validFrom),
     notAfterMs: Date.parse(certificate.validTo),
   }
@@ -150,6 +153,10 @@ export const fingerprintOf = (certificate: string | Uint8Array): string =>
   createHash('sha256')
     .update(typeof certificate === 'string' ? parsed(certificate).raw : certificate)
     .digest('hex')
+
+/** Each certificate of a text that may hold several. */
+export const certificatesIn = (pem: string): readonly string[] =>
+  pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
 
 /** PEM of DER bytes. */
 export const pemOf = (der: Uint8Array): string =>
@@ -225,6 +232,8 @@ function parsed(certificatePem: string): NodeCertificate {
     throw new OpError('Invalid', 'the certificate cannot be read: it must be PEM', { cause })
   }
 }
+
+const attributesOf = (name: string) => new Map(name.split('\n').map(attribute))
 
 function attribute(line: string): [string, string] {
   const at = line.indexOf('=')

@@ -10,6 +10,8 @@ import type {
   AgentMessage,
   ApplyRequest,
   CertificateReply,
+  ChangeAuthorityReply,
+  ChangeAuthorityRequest,
   Client,
   CreateRequest,
   DeleteReply,
@@ -305,6 +307,17 @@ const certificateReply = codec<CertificateReply, CertificateReply>(
   (reply) => ({ ...reply }),
   ({ certificatePem = '', authorityPem = '' }) => ({ certificatePem, authorityPem }),
 )
+const changeAuthorityRequest = codec<ChangeAuthorityRequest, ChangeAuthorityRequest>(
+  (request) => defined({ ...request }) as ChangeAuthorityRequest,
+  ({ action, name, force }) => ({
+    action: oneOf(['Rotate', 'Retire'], action, 'action'),
+    ...defined({ name, force }),
+  }),
+)
+const changeAuthorityReply = codec<ChangeAuthorityReply, ChangeAuthorityReply>(
+  (reply) => ({ ...reply }),
+  ({ name = '', notes = [] }) => ({ name, notes }),
+)
 type ObserveWire = { speeds?: readonly Partial<ObservedSpeed>[]; traffic?: TrafficWire }
 const observeRequest = codec<ObserveRequest, ObserveWire>(
   ({ speeds, traffic }) => defined({ speeds, traffic }),
@@ -356,6 +369,7 @@ export const unaryCalls: { readonly [M in Unary]: UnaryCall<M> } = {
   plan: { rpc: 'Plan', request: planRequest, reply: planReply },
   join: { rpc: 'Join', request: joinRequest, reply: certificateReply },
   sign: { rpc: 'Sign', request: signRequest, reply: certificateReply },
+  changeAuthority: { rpc: 'ChangeAuthority', request: changeAuthorityRequest, reply: changeAuthorityReply },
   observe: { rpc: 'Observe', request: observeRequest, reply: nothing },
   live: { rpc: 'Live', request: nothing, reply: liveReply },
 }

@@ -42,8 +42,10 @@ export interface ServeOptions {
 export interface RunningServer {
   /** `host:port` as bound. */
   readonly address: string
-  /** Ends the open calls of a caller whose right to call was taken away. */
-  cut(user: string): void
+  /** Ends the open calls of callers whose right to call was taken away. */
+  cut(isMeant: (caller: Identity) => boolean): void
+  /** What the server shows and whom it trusts, for connections from now on. */
+  changeTls(tls: ServerTls): void
   /** Ends streams with Unavailable, waits for calls in flight, after `graceMs` cuts what is left. */
   stop(graceMs: number): Promise<void>
 }
@@ -67,20 +69,19 @@ export async function serve(handlers: Handlers, options: ServeOptions): Promise<
   const open = new OpenCalls(options)
   server.addService(protoMethods() as ServiceDefinition, implementation(handlers, open))
   const { host } = splitHostPort(options.listen)
+  const secured = options.tls && serverCredentials(options.tls)
   const port = await new Promise<number>((resolve, reject) =>
-    server.bindAsync(options.listen, doorOf(options), (error, bound) =>
+    server.bindAsync(options.listen, secured?.credentials ?? ServerCredentials.createInsecure(), (error, bound) =>
       error === null ? resolve(bound) : reject(cannotListen(options.listen, error)),
     ),
   )
   return {
     address: joinHostPort(host, port),
-    cut: (user) => open.cut(user),
+    cut: (isMeant) => open.cut(isMeant),
+    changeTls: (tls) => secured?.change(tls),
     stop: (graceMs) => stop(server, open, graceMs),
   }
 }
-
-const doorOf = ({ tls }: ServeOptions) =>
-  tls === undefined ? ServerCredentials.createInsecure() : serverCredentials(tls)
 
 function cannotListen(listen: string, cause: Error): OpError {
   return new OpError('Unavailable', `listen on ${listen}: choose another address, or stop what holds it`, { cause })
@@ -174,8 +175,8 @@ class OpenCalls {
     }
   }
 
-  cut(user: string): void {
-    for (const context of this.#contexts) if (context.identity.user === user) context.end()
+  cut(isMeant: (caller: Identity) => boolean): void {
+    for (const context of this.#contexts) if (isMeant(context.identity)) context.end()
   }
 
   stop(): void {

@@ -22,8 +22,9 @@ export function readingOf({ pressure: word, ...wire }: ReadingWire): LiveReading
 type Parts<T> = { readonly [K in keyof T]?: T[K] extends readonly (infer I)[] ? readonly Partial<I>[] : T[K] }
 export type TrafficWire = Parts<Traffic>
 
-export const trafficOf = ({ gateway = '', replicas = [], queues = [] }: TrafficWire): Traffic => ({
+export const trafficOf = ({ gateway = '', replicas = [], queues = [], trusts = [] }: TrafficWire): Traffic => ({
   gateway,
+  ...(trusts.length === 0 ? {} : { trusts: trusts as readonly string[] }),
   replicas: replicas.map(({ shardUid = '', inFlight = 0, tokensPerSecond = 0 }) => ({
     ...{ shardUid, inFlight, tokensPerSecond },
   })),

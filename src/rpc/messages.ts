@@ -203,6 +203,8 @@ export type AgentMessage =
       readonly labels: Readonly<Record<string, string>>
       /** Made once and kept in the agent's data directory: tells a reconnect from a second agent of the same name. */
       readonly agentId?: string
+      /** Fingerprints of the authorities that this agent trusts; absent without identities. */
+      readonly trusts?: readonly string[]
     }
   /** Every 5 s. Live memory never touches SQLite. */
   | ({ readonly type: 'Heartbeat' } & LiveReading)
@@ -248,6 +250,8 @@ export type ServerMessage =
   /** Every node that is one now. */
   | { readonly type: 'Members'; readonly members: readonly Member[] }
   | { readonly type: 'MeasureLink'; readonly requestId: string; readonly order: LinkOrder }
+  /** Authorities of now, by fingerprint: who trusts others, or has a certificate of another one, asks for a new one. */
+  | { readonly type: 'Trust'; readonly authorities: readonly string[]; readonly signing: string }
 
 /** Who calls, as `identityOf(call)` of the transport found out: never taken from a message. */
 export interface Identity {
@@ -258,6 +262,8 @@ export interface Identity {
   readonly role?: Role | 'gateway'
   /** Nobody: may only ask to join. */
   readonly anonymous?: true
+  /** What the caller came with: its serial number, the common name of the authority that signed it, and its end. */
+  readonly certificate?: { readonly serial: string; readonly issuer: string; readonly notAfterMs: number }
 }
 /** A Mac asks to be a node: by a join token, or, to renew, by the certificate that it has. */
 export interface JoinRequest {
@@ -276,7 +282,22 @@ export interface SignRequest {
 }
 export interface CertificateReply {
   readonly certificatePem: string
+  /** All authorities that the cluster trusts now, one after the other. */
   readonly authorityPem: string
+}
+/** Begins a change of the authority that signs certificates, or ends one: see docs/decisions/0014. Admins only. */
+export interface ChangeAuthorityRequest {
+  readonly action: 'Rotate' | 'Retire'
+  /** Retire: which; absent: the one that goes. */
+  readonly name?: string
+  /** Retire although somebody still lives on it. */
+  readonly force?: boolean
+}
+export interface ChangeAuthorityReply {
+  /** The authority that was made, or retired. */
+  readonly name: string
+  /** What the caller should know or do next. */
+  readonly notes: readonly string[]
 }
 export interface CallContext {
   readonly identity: Identity
@@ -297,6 +318,7 @@ export interface Handlers {
   plan(request: PlanRequest, context: CallContext): Promise<PlanReply>
   join(request: JoinRequest, context: CallContext): Promise<CertificateReply>
   sign(request: SignRequest, context: CallContext): Promise<CertificateReply>
+  changeAuthority(request: ChangeAuthorityRequest, context: CallContext): Promise<ChangeAuthorityReply>
   observe(request: ObserveRequest, context: CallContext): Promise<Record<string, never>>
   live(request: Record<string, never>, context: CallContext): Promise<LiveReply>
   watch(request: WatchRequest, context: CallContext): AsyncIterable<WatchEvent>
@@ -322,6 +344,7 @@ export type Unary =
   | 'plan'
   | 'join'
   | 'sign'
+  | 'changeAuthority'
   | 'observe'
   | 'live'
 export type Client = {

@@ -1,6 +1,6 @@
 /**
- * First contact with a server that nothing is known of but the hash of its authority: looks at the certificates that it
- * shows, believes none, and answers the one that has the hash. Who then connects with it as the only authority finds
+ * First contact with a server that nothing is known of but hashes of its authorities: looks at the certificates that it
+ * shows, believes none, and answers the one that has such a hash. Who then connects with it as the only authority finds
  * out whether the server holds a certificate of it; a stranger in between can show the authority, not such a key.
  */
 import { connect } from 'node:tls'
@@ -19,16 +19,23 @@ export interface FirstContact {
   readonly localAddress: string
 }
 
-/** `address` is `host:port`. OpError Unavailable when nobody answers in TLS, Forbidden when it is another cluster. */
-export async function firstContact(address: string, authorityHash: string): Promise<FirstContact> {
+/**
+ * `address` is `host:port`. OpError Unavailable when nobody answers in TLS, Forbidden when the server shows none of the
+ * authorities; `stranger` says what that means for who asks.
+ */
+export async function firstContact(
+  address: string,
+  authorityHashes: readonly string[],
+  stranger = strangerToToken,
+): Promise<FirstContact> {
   const { chain, localAddress } = await shown(address)
-  const authority = chain.find((der) => fingerprintOf(der) === authorityHash)
+  const authority = chain.find((der) => authorityHashes.includes(fingerprintOf(der)))
   if (authority !== undefined) return { authorityPem: pemOf(authority), localAddress }
-  throw new OpError(
-    'Forbidden',
-    `the server at ${address} is not of the cluster that made this join token, or somebody is in between: no certificate that it shows has the hash in the token. Check the address; make a new token with \`mctl join-token create\` on the right server`,
-  )
+  throw new OpError('Forbidden', stranger(address))
 }
+
+const strangerToToken = (address: string): string =>
+  `the server at ${address} is not of the cluster that made this join token, its authority was changed since, or somebody is in between: no certificate that it shows has the hash in the token. Check the address; make a new token with \`mctl join-token create\` on the right server`
 
 function shown(address: string): Promise<{ chain: readonly Buffer[]; localAddress: string }> {
   const { host, port } = splitHostPort(address)

@@ -45,6 +45,7 @@ interface ServerWire {
   peers?: { requestId?: string; peers?: readonly Partial<Peer>[] }
   members?: { members?: readonly Partial<Member>[] }
   measureLink?: { requestId?: string } & Partial<LinkOrder>
+  trust?: Partial<Body<ServerMessage, 'Trust'>>
 }
 
 export const agentMessageCodec: Codec<AgentMessage | undefined> = {
@@ -59,8 +60,8 @@ export const serverMessageCodec: Codec<ServerMessage | undefined> = {
 function encodeAgent(message: AgentMessage): AgentWire {
   switch (message.type) {
     case 'Hello': {
-      const { nodeName, bootId, agentVersion, clusterUid, labels, agentId } = message
-      return { hello: { nodeName, bootId, agentVersion, clusterUid, labels, ...defined({ agentId }) } }
+      const { nodeName, bootId, agentVersion, clusterUid, labels, agentId, trusts } = message
+      return { hello: { nodeName, bootId, agentVersion, clusterUid, labels, ...defined({ agentId, trusts }) } }
     }
     case 'Heartbeat':
       return { heartbeat: encodeReading(message) }
@@ -87,7 +88,9 @@ function decodeAgent(wire: AgentWire): AgentMessage | undefined {
   const { hello, heartbeat, synced, modelShape, logChunk, logEnd, peersAsked, linkMeasured } = wire
   if (hello !== undefined) {
     const { nodeName = '', bootId = '', agentVersion = '', clusterUid = '', labels = {}, agentId } = hello
-    return { type: 'Hello', nodeName, bootId, agentVersion, clusterUid, labels, ...defined({ agentId }) }
+    // On the wire none is an empty list.
+    const trusts = hello.trusts?.length === 0 ? undefined : hello.trusts
+    return { type: 'Hello', nodeName, bootId, agentVersion, clusterUid, labels, ...defined({ agentId, trusts }) }
   }
   if (heartbeat !== undefined) return { type: 'Heartbeat', ...readingOf(heartbeat) }
   if (synced !== undefined) return { type: 'Synced' }
@@ -153,6 +156,8 @@ function encodeServer(message: ServerMessage): ServerWire {
       return { members: { members: message.members } }
     case 'MeasureLink':
       return { measureLink: { requestId: message.requestId, ...message.order } }
+    case 'Trust':
+      return { trust: { authorities: message.authorities, signing: message.signing } }
   }
 }
 
@@ -164,6 +169,7 @@ function decodeServer({
   peers,
   members,
   measureLink,
+  trust,
 }: ServerWire): ServerMessage | undefined {
   if (welcome !== undefined) {
     const { nodeUid = '', clusterUid = '', incarnation = '', serverTimeMs = 0, heartbeatMs = 0 } = welcome
@@ -189,6 +195,8 @@ function decodeServer({
     const { requestId = '', peer = '', address = '', peerAddress = '', port = 0, engine } = measureLink
     return { type: 'MeasureLink', requestId, order: { peer, address, peerAddress, port, ...defined({ engine }) } }
   }
+  if (trust !== undefined)
+    return { type: 'Trust', authorities: trust.authorities ?? [], signing: trust.signing ?? '' }
   return logsStop === undefined ? undefined : { type: 'LogsStop', requestId: logsStop.requestId ?? '' }
 }
 

@@ -13,29 +13,73 @@ import type { CertificateFacts } from '../lib/x509.ts'
 export const SERVER_NAME = 'server.mctl'
 
 export interface ServerTls {
+  /** All that are trusted, one after the other. */
   readonly authorityPem: string
+  /** The server's own, and after it the authority that signed it. */
   readonly certificatePem: string
   readonly keyPem: string
 }
 
 export interface ClientTls {
+  /** All that are trusted, one after the other. */
   readonly authorityPem: string
   /** Absent: the call says nothing of who calls. */
   readonly own?: { readonly certificatePem: string; readonly keyPem: string }
 }
 
+/** Credentials that can be changed while a server listens: connections from then on see the new ones. */
+export interface ChangingCredentials {
+  readonly credentials: ServerCredentials
+  change(tls: ServerTls): void
+}
+
 /** A certificate of another authority ends the handshake no differently than none: the call is then nobody's. */
-export function serverCredentials({ authorityPem, certificatePem, keyPem }: ServerTls): ServerCredentials {
-  const authority = { caCertificate: Buffer.from(authorityPem) }
-  // The authority goes along: one who joins compares it with the hash that its token pins.
-  const identity = { certificate: Buffer.from(`${certificatePem}\n${authorityPem}`), privateKey: Buffer.from(keyPem) }
+export function serverCredentials(first: ServerTls): ChangingCredentials {
+  const authorities = new Told({ caCertificate: Buffer.from(first.authorityPem) })
+  const identities = new Told(identityOf(first))
   const provider: Parameters<typeof experimental.createCertificateProviderServerCredentials>[1] = {
-    addCaCertificateListener: (listener) => process.nextTick(listener, authority),
-    removeCaCertificateListener: () => {},
-    addIdentityCertificateListener: (listener) => process.nextTick(listener, identity),
-    removeIdentityCertificateListener: () => {},
+    addCaCertificateListener: (listener) => authorities.add(listener),
+    removeCaCertificateListener: (listener) => authorities.remove(listener),
+    addIdentityCertificateListener: (listener) => identities.add(listener),
+    removeIdentityCertificateListener: (listener) => identities.remove(listener),
   }
-  return experimental.createCertificateProviderServerCredentials(provider, provider, false)
+  return {
+    credentials: experimental.createCertificateProviderServerCredentials(provider, provider, false),
+    change(tls) {
+      authorities.tell({ caCertificate: Buffer.from(tls.authorityPem) })
+      identities.tell(identityOf(tls))
+    },
+  }
+}
+
+// The authority goes along: one who joins compares it with the hash that its token pins.
+const identityOf = ({ certificatePem, keyPem }: ServerTls) => ({
+  certificate: Buffer.from(certificatePem),
+  privateKey: Buffer.from(keyPem),
+})
+
+/** A value, and who wants to hear of each new one. */
+class Told<T> {
+  #value: T
+  readonly #listeners = new Set<(value: T) => void>()
+
+  constructor(value: T) {
+    this.#value = value
+  }
+
+  add(listener: (value: T) => void): void {
+    this.#listeners.add(listener)
+    process.nextTick(() => listener(this.#value))
+  }
+
+  remove(listener: (value: T) => void): void {
+    this.#listeners.delete(listener)
+  }
+
+  tell(value: T): void {
+    this.#value = value
+    for (const listener of this.#listeners) listener(value)
+  }
 }
 
 export function clientCredentials({ authorityPem, own }: ClientTls): ChannelCredentials {
@@ -58,6 +102,7 @@ export function factsOfPeer(certificate: PeerCertificate): CertificateFacts {
     uris: only('URI'),
     dnsNames: only('DNS'),
     serial: certificate.serialNumber.toLowerCase(),
+    issuer: one(certificate.issuer.CN),
     notBeforeMs: Date.parse(certificate.valid_from),
     notAfterMs: Date.parse(certificate.valid_to),
   }

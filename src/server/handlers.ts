@@ -10,6 +10,7 @@ import { readCalls } from './reads.ts'
 import type { Sessions } from './sessions.ts'
 import type { TrustAuthority } from './trust/authority.ts'
 import { trustCalls } from './trust/join.ts'
+import { rotationCalls } from './trust/rotation.ts'
 import { speedCalls } from './speeds.ts'
 import { statusCalls } from './status.ts'
 import { versionCalls } from './version.ts'
@@ -29,10 +30,12 @@ export interface ServerDoors {
   readonly gatewayUrl: () => string | undefined
   /** Absent: the cluster has no identities and listens on loopback. */
   readonly authority?: TrustAuthority | undefined
+  /** The last word of each gateway; absent: kept here alone. */
+  readonly traffic?: GatewayTraffic | undefined
 }
 
 export function makeHandlers(doors: ServerDoors): Handlers {
-  const traffic = new GatewayTraffic(doors.clock)
+  const traffic = doors.traffic ?? new GatewayTraffic(doors.clock)
   return {
     ...versionCalls(doors),
     ...writeCalls(doors),
@@ -41,6 +44,7 @@ export function makeHandlers(doors: ServerDoors): Handlers {
     ...watchCalls(doors),
     ...logCalls(doors),
     ...trustCalls(doors),
+    ...rotationCalls({ ...doors, gateways: traffic }),
     ...speedCalls(doors, traffic),
     ...liveCalls(doors, traffic),
     async plan(request, { identity }) {

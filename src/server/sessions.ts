@@ -4,7 +4,7 @@
  */
 import type { LiveReading } from '../api/live.ts'
 import type { Manifest } from '../api/meta.ts'
-import { API_VERSION, keyOf } from '../api/meta.ts'
+import { API_VERSION, keyOf, timestamp } from '../api/meta.ts'
 import type { LinkMeasurement, LinkOrder } from '../api/links.ts'
 import type { Node } from '../api/node.ts'
 import type { NodeSessions } from '../api/sessions.ts'
@@ -14,7 +14,7 @@ import { OpError, isOpError, messageOf, unreachable } from '../lib/errors.ts'
 import type { Logger } from '../lib/log.ts'
 import { ABORTED, orAborted } from '../rpc/flow.ts'
 import type { AgentMessage, CallContext, Handlers, LogTimes, ServerMessage } from '../rpc/messages.ts'
-import { createObject } from '../store/objects.ts'
+import { createObject, setStatus } from '../store/objects.ts'
 import type { Store } from '../store/store.ts'
 import { audited } from './audit.ts'
 import { LogRelay } from './logrelay.ts'
@@ -24,6 +24,7 @@ import { changesMembers, membersOf } from './members.ts'
 import { modelPeers } from './modelpeers.ts'
 import type { ReportedShape } from './modelshape.ts'
 import { recordShape } from './modelshape.ts'
+import type { TrustAuthority } from './trust/authority.ts'
 import type { Hello } from './session.ts'
 import { Session } from './session.ts'
 
@@ -37,6 +38,8 @@ export interface SessionDoors {
   readonly store: Store
   /** Agents of other releases are asked whether they still work with it; absent: all do. */
   readonly serverVersion?: string
+  /** Absent: the cluster has no identities. */
+  readonly authority?: () => Pick<TrustAuthority, 'told' | 'nameOf'> | undefined
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
@@ -81,6 +84,8 @@ class NodeSessionTable implements Sessions {
     this.#unsubscribe = doors.store.onCommit((changes) => {
       for (const { type, object } of changes)
         if (type === 'DELETED' && object.kind === 'Node') this.#onNodeDeleted(object as Node)
+      if (changes.some(({ object }) => object.kind === 'Authority'))
+        for (const session of this.#sessions.values()) this.#tellTrust(session)
       if (changes.some(changesMembers)) for (const session of this.#sessions.values()) this.#tellMembers(session)
     })
   }
@@ -152,6 +157,7 @@ class NodeSessionTable implements Sessions {
     if (context.signal.aborted) end()
     try {
       session.nodeUid = (await this.#ensureNode(session, context)).metadata.uid
+      await this.#recordTrust(hello, context)
       const { clusterUid, incarnation } = store
       const serverTimeMs = clock.nowMs()
       session.send({
@@ -164,6 +170,7 @@ class NodeSessionTable implements Sessions {
       })
       log.info('agent connected', { node: session.node, version: hello.agentVersion, bootId: hello.bootId })
       this.#tellMembers(session)
+      this.#tellTrust(session)
       this.#tell(session.node)
       void this.#read(session, messages)
       void every(clock, HEARTBEAT_MS, session.signal, () => session.send({ type: 'Tick', serverTimeMs: clock.nowMs() }))
@@ -348,6 +355,23 @@ class NodeSessionTable implements Sessions {
     // After its Welcome, which comes first.
     if (session.nodeUid !== '' && !session.signal.aborted)
       session.send({ type: 'Members', members: membersOf(this.#doors.store.snapshot()) })
+  }
+
+  /** Agents compare it with what they have, and ask for what they lack. */
+  #tellTrust(session: Session): void {
+    const trust = this.#doors.authority?.()?.told
+    if (trust !== undefined && session.nodeUid !== '' && !session.signal.aborted) session.send({ type: 'Trust', ...trust })
+  }
+
+  /** What the agent lives on: a change of authority waits for it, and `mctl describe node` tells it. */
+  async #recordTrust({ nodeName, trusts }: Hello, { identity: { certificate } }: CallContext): Promise<void> {
+    const authority = certificate && this.#doors.authority?.()?.nameOf(certificate.issuer)
+    if (certificate === undefined || authority === undefined) return
+    const trust = { authority, expiresAt: timestamp(certificate.notAfterMs), ...(trusts === undefined ? {} : { trusts }) }
+    await this.#doors.store.transact((tx) => {
+      const node = tx.get('Node', '', nodeName)
+      if (node !== undefined) setStatus(tx, node, { ...node.status, trust })
+    })
   }
 
   #tell(node: string): void {

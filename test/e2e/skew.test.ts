@@ -6,7 +6,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
 import { systemClock } from '../../src/lib/clock.ts'
-import { openAuthority } from '../../src/server/trust/authority.ts'
+import { makeFirstKey } from '../../src/server/trust/keys.ts'
 import { previousBuild } from '../support/previousbuild.ts'
 import type { Ran } from '../support/processes.ts'
 import { Running, endAll, freePort, mctl, root, tempDir, until } from '../support/processes.ts'
@@ -40,7 +40,7 @@ class Mixed {
   /** Identities without a network: the authority is there before the server is. */
   static async make(): Promise<Mixed> {
     const mixed = new Mixed(`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`)
-    await openAuthority(mixed.#data, 'mixed', { clock: systemClock, mayMake: true })
+    await makeFirstKey(mixed.#data, 'mixed', systemClock)
     return mixed
   }
 

@@ -59,6 +59,10 @@ const otherEnds: Readonly<Record<string, RegExp>> = {
   'mctl join-token create --node mini-2 --ttl 10m': /has no identities yet/,
   'mctl user create ann --role operator': /has no identities, so everybody on this machine is admin/,
   'mctl user delete ann': /"ann" not found/,
+  'mctl authority get': /has no identities, so no authority/,
+  'mctl authority rotate': /has no identities/,
+  'mctl authority retire': /has no identities/,
+  'mctl config renew': /holds no certificate: its server knows nobody by one/,
   // The simulator has no gateway.
   // Nor one that tells of its traffic, and its nodes are simulated.
   'mctl top nodes': liveUnknown,

@@ -20,6 +20,7 @@ export const echoHandlers = (handlers: Partial<Handlers>): Handlers => ({
   plan: unimplemented,
   join: unimplemented,
   sign: unimplemented,
+  changeAuthority: unimplemented,
   observe: unimplemented,
   live: unimplemented,
   watch: noStream,

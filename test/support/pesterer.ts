@@ -46,7 +46,7 @@ const deeds: Readonly<Record<string, () => Promise<object>>> = {
   rubbish: () => hold(50, [rubbish, rubbish], 1000),
   frames: () => hold(50, [preface, rubbish, rubbish], 1000),
   async joins() {
-    const { authorityPem } = await firstContact(address, hash)
+    const { authorityPem } = await firstContact(address, [hash])
     const requestPem = await makeRequest(await makeKey(), { commonName: 'x', organization: '' })
     const client = connect(address, { tls: { authorityPem } })
     const ends: Record<string, number> = {}

@@ -1,6 +1,6 @@
 /** `mctl config`: contexts of the config file. kubectl's words; a context here holds its server itself. */
 import type { Define } from '../commandform.ts'
-import { examples, subcommand } from '../commandform.ts'
+import { examples, serverOption, subcommand } from '../commandform.ts'
 import type { Cli } from '../context.ts'
 import { CliError } from '../context.ts'
 import { render } from '../printers/render.ts'
@@ -15,6 +15,7 @@ export const defineConfig: Define = (command, cli, done) => {
       'mctl config set-context home --server 127.0.0.1:6480',
       'mctl config use-context home',
       'mctl config get-contexts',
+      'mctl config renew',
     ),
   )
   const below = (usage: string, summary: string) => subcommand(command, usage, summary)
@@ -35,6 +36,12 @@ export const defineConfig: Define = (command, cli, done) => {
     .option('-o, --output <format>', 'yaml or json', 'yaml')
     .action((flags: ViewFlags) => done(view(cli, flags)))
   below('delete-context <name>', 'Remove a context.').action((name: string) => done(deleteContext(cli, name)))
+  below('renew', 'A fresh certificate for the context, before the old one ends or its authority is retired.')
+    .addOption(serverOption())
+    .action(async (flags: { server?: string; context?: string }) => {
+      const { renew } = await import('./renew.ts')
+      done(await renew(cli, flags))
+    })
   below('rename-context <old> <new>', 'Give a context another name.').action((old: string, fresh: string) =>
     done(renameContext(cli, old, fresh)),
   )

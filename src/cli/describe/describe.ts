@@ -140,6 +140,7 @@ async function bodyOf(client: Client, object: MctlObject): Promise<readonly Bloc
     case 'User':
     case 'ApiKey':
     case 'JoinToken':
+    case 'Authority':
     case 'ApplySet':
     case 'Event': {
       const { apiVersion: _v, kind: _k, metadata: _m, ...rest } = object as MctlObject & Record<string, unknown>

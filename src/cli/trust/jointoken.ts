@@ -1,7 +1,10 @@
 /** `mctl join-token`: what lets one Mac into the cluster, once. */
+import type { Authority } from '../../api/authority.ts'
+import { shownOf } from '../../api/authority.ts'
 import { API_VERSION, timestamp } from '../../api/meta.ts'
 import { formatJoinSecret, hashOfSecret } from '../../api/trust.ts'
-import { fingerprintOf } from '../../lib/x509.ts'
+import { certificatesIn, fingerprintOf } from '../../lib/x509.ts'
+import type { Client } from '../../rpc/messages.ts'
 import type { Define } from '../commandform.ts'
 import { examples, serverOption, subcommand } from '../commandform.ts'
 import { credentialsFor } from '../config/signin.ts'
@@ -49,8 +52,11 @@ async function create(cli: Cli, { server, node, ttl }: CreateFlags): Promise<num
     ...(node === undefined ? {} : { node }),
   }
   const object = { apiVersion: API_VERSION, kind: 'JoinToken', metadata: { name: id }, spec }
-  await withClient(cli, server, (client) => client.create({ object, options: { fieldManager: 'mctl' } }))
-  const token = formatJoinSecret({ authorityHash: fingerprintOf(authorityPem), id, secret })
+  const authorityHash = await withClient(cli, server, async (client) => {
+    await client.create({ object, options: { fieldManager: 'mctl' } })
+    return shownHash(client, authorityPem)
+  })
+  const token = formatJoinSecret({ authorityHash, id, secret })
   // In the environment, not among the arguments: those every user of the Mac can read.
   const flags = `--server ${address}${node === undefined ? '' : ` --name ${node}`}`
   cli.terminal.out(`MCTL_TOKEN=${token} mctl agent ${flags}\n`)
@@ -58,6 +64,14 @@ async function create(cli: Cli, { server, node, ttl }: CreateFlags): Promise<num
     `Run this on the Mac that joins, within ${ttl}; as a service: MCTL_TOKEN=… sudo -E mctl agent install ${flags}\nThe token lets one node in and is not shown again.\n`,
   )
   return 0
+}
+
+/** Of two authorities the one whose certificate the server shows: a Mac that joins compares it. */
+async function shownHash(client: Client, authorityPem: string): Promise<string> {
+  const [known = authorityPem, ...others] = certificatesIn(authorityPem)
+  if (others.length === 0) return fingerprintOf(known)
+  const { items } = await client.list({ kind: 'Authority' })
+  return shownOf(items as readonly Authority[])?.spec.fingerprint ?? fingerprintOf(known)
 }
 
 const noIdentities = (address: string): string =>

@@ -24,7 +24,8 @@ import type { Store } from '../../store/store.ts'
 /** The only call of somebody who has no certificate yet. */
 const JOIN = 'Join'
 
-export function identityOfCertificates({ store, clock }: { store: Store; clock: Clock }): IdentityOf {
+/** `isTrusted` says whether an authority, by its common name, still counts: a connection may be older than its retirement. */
+export function identityOfCertificates({ store, clock, isTrusted }: IdentityDoors): IdentityOf {
   return ({ certificate, rpc }) => {
     if (certificate === undefined) {
       if (rpc === JOIN) return { user: 'system:anonymous', anonymous: true }
@@ -32,8 +33,27 @@ export function identityOfCertificates({ store, clock }: { store: Store; clock: 
     }
     if (clock.nowMs() > certificate.notAfterMs)
       throw unauthorized(`the certificate of "${certificate.commonName}" expired ${timeOf(certificate.notAfterMs)}`)
-    return known(store, certificate)
+    if (!isTrusted(certificate.issuer))
+      throw unauthorized(
+        `the certificate of "${certificate.commonName}" is of an authority that was retired (${certificate.issuer}). ${renewedBy(certificate)}`,
+      )
+    const { serial, issuer, notAfterMs } = certificate
+    return { ...known(store, certificate), certificate: { serial, issuer, notAfterMs } }
   }
+}
+
+interface IdentityDoors {
+  readonly store: Store
+  readonly clock: Clock
+  readonly isTrusted: (issuer: string) => boolean
+}
+
+/** Who was away for so long comes in as if for the first time. */
+function renewedBy({ organization, commonName }: CertificateFacts): string {
+  const name = commonName.slice(NODE_USER_PREFIX.length)
+  return organization === NODES
+    ? `On the server: mctl node reset ${name} && mctl join-token create --node ${name}; start its agent with the token`
+    : `An admin lets you in again: mctl user delete ${commonName} && mctl user create ${commonName}`
 }
 
 function known(store: Store, certificate: CertificateFacts): Identity {

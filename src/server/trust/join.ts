@@ -7,14 +7,15 @@ import { API_VERSION, timestamp } from '../../api/meta.ts'
 import type { Manifest } from '../../api/meta.ts'
 import type { Node } from '../../api/node.ts'
 import { JOINED_ANNOTATION, RESET_ANNOTATION, hashOfSecret, sha256, tokenState } from '../../api/trust.ts'
-import type { JoinToken } from '../../api/trust.ts'
+import type { JoinToken, User } from '../../api/trust.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { OpError, isOpError } from '../../lib/errors.ts'
 import type { Logger } from '../../lib/log.ts'
 import { TokenBucket } from '../../lib/tokenbucket.ts'
 import type { CertificateReply, Handlers, Identity, JoinRequest } from '../../rpc/messages.ts'
-import { createObject, involvedObjectOf, patchObject, recordEvent } from '../../store/objects.ts'
+import { createObject, involvedObjectOf, patchObject, recordEvent, setStatus } from '../../store/objects.ts'
 import type { Store, Tx } from '../../store/store.ts'
+import { readCertificate } from '../../lib/x509.ts'
 import type { TrustAuthority } from './authority.ts'
 
 export interface TrustDoors {
@@ -25,6 +26,8 @@ export interface TrustDoors {
   readonly authority?: TrustAuthority | undefined
 }
 
+/** Of one person that are remembered. */
+const CERTIFICATES_MAX = 32
 /** Tries of callers that nobody knows, all together: a burst, then so many a second. */
 const BURST = 20
 const PER_SECOND = 5
@@ -61,16 +64,39 @@ export function trustCalls(doors: TrustDoors): Pick<Handlers, 'join' | 'sign'> {
       const holder = doors.store.snapshot().get('User', '', name)
       if (holder === undefined) throw new OpError('NotFound', `users.mctl.dev "${name}" not found`)
       const reply = await replyOf(authority, authority.forPerson(name, holder.metadata.uid, requestPem))
+      await remember(doors, authority, holder, reply.certificatePem, identity)
       doors.log.info('audit', { user: identity.user, verb: 'sign', kind: 'User', name, decision: 'allowed' })
       return reply
     },
   }
 }
 
+/** Keeps in mind what the person holds; what was shown with the call gives way to the new one. */
+async function remember(
+  { store, clock }: TrustDoors,
+  authority: TrustAuthority,
+  { metadata: { name, uid } }: User,
+  certificatePem: string,
+  { user, certificate: shown }: Identity,
+): Promise<void> {
+  const { serial, issuer, notAfterMs } = readCertificate(certificatePem)
+  const fresh = { serial, authority: authority.nameOf(issuer) ?? '', expiresAt: timestamp(notAfterMs) }
+  const replaced = user === name ? shown?.serial : undefined
+  await store.transact((tx) => {
+    const holder = tx.get('User', '', name)
+    if (holder?.metadata.uid !== uid) throw new OpError('NotFound', `users.mctl.dev "${name}" not found`)
+    const others = (holder.status?.certificates ?? []).filter(
+      (known) => known.serial !== replaced && Date.parse(known.expiresAt) > clock.nowMs(),
+    )
+    setStatus(tx, holder, { certificates: [...others, fresh].slice(-CERTIFICATES_MAX) })
+  })
+}
+
 const tooMany = (): OpError =>
   new OpError('TooManyRequests', 'too many attempts to join: come again in a second', { retryAfterSeconds: 1 })
 
-function authorityOf({ authority }: TrustDoors): TrustAuthority {
+/** OpError Forbidden when the cluster has no identities. */
+export function authorityOf({ authority }: TrustDoors): TrustAuthority {
   if (authority !== undefined) return authority
   throw new OpError(
     'Forbidden',
@@ -79,7 +105,7 @@ function authorityOf({ authority }: TrustDoors): TrustAuthority {
 }
 
 async function replyOf(
-  { certificatePem: authorityPem }: TrustAuthority,
+  { bundlePem: authorityPem }: TrustAuthority,
   signed: Promise<string>,
 ): Promise<CertificateReply> {
   return { certificatePem: await signed, authorityPem }

@@ -9,17 +9,19 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { gatewayTls, readTls } from '../../../src/bin/gatewaytls.ts'
 import type { ServerFlags } from '../../../src/cli/context.ts'
 import { startGateway } from '../../../src/gateway/gateway.ts'
-import { systemClock } from '../../../src/lib/clock.ts'
+import { systemClock, systemRandom } from '../../../src/lib/clock.ts'
 import { silentLogger } from '../../../src/lib/log.ts'
 import type { TrustAuthority } from '../../../src/server/trust/authority.ts'
 import { openAuthority } from '../../../src/server/trust/authority.ts'
+import { aStore } from '../../support/stores.ts'
 
 let dir: string
 let authority: TrustAuthority
 const over = new AbortController()
 beforeEach(async () => {
   dir = mkdtempSync(join(tmpdir(), 'mctl-gwtls-'))
-  authority = (await openAuthority(dir, 'c', { clock: systemClock, mayMake: true }))!
+  const { store } = await aStore({ clock: systemClock })
+  authority = (await openAuthority({ store, dataDir: dir, clock: systemClock, random: systemRandom }, true))!
 })
 afterEach(() => {
   over.abort()
@@ -41,7 +43,7 @@ test('over a network it is TLS for the address that is listened on, and the cert
   const { cert } = readTls(files)
   const certificate = new X509Certificate(cert.slice(cert.indexOf('-----BEGIN CERTIFICATE')))
   expect(certificate.subjectAltName).toContain('IP Address:10.0.0.5')
-  expect(certificate.checkIssued(new X509Certificate(authority.certificatePem))).toBe(true)
+  expect(certificate.checkIssued(new X509Certificate(authority.shownPem))).toBe(true)
   expect(statSync(files.cert).mode & 0o777).toBe(0o600)
   await filesFor({})
   expect(readTls(files).cert).toBe(cert)
@@ -80,7 +82,7 @@ test('clients that know the authority are answered over TLS, and a renewed certi
   const [host, port] = gateway.address.split(':')
   const shown = () =>
     new Promise<string>((resolve, reject) => {
-      const options = { host, port, path: '/healthz', ca: authority.certificatePem, agent: false }
+      const options = { host, port, path: '/healthz', ca: authority.bundlePem, agent: false }
       const call = request(options, (reply) => {
         reply.resume()
         const { serialNumber } = (reply.socket as TLSSocket).getPeerCertificate()

@@ -32,6 +32,7 @@ describe('certificates', () => {
       uris: ['mctl:uid:1-2'],
       dnsNames: ['a.mctl'],
       serial: expect.stringMatching(/^[0-9a-f]{32}$/) as string,
+      issuer: 'mctl test',
       ...validity,
     })
   })

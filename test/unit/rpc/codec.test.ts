@@ -63,14 +63,18 @@ const requests: Record<string, fc.Arbitrary<unknown>> = {
     { token: record({ id: text, secret: text }), labels: fc.dictionary(key, text, { minKeys: 1 }) },
   ),
   sign: record({ requestPem: text }, { user: text }),
+  changeAuthority: record({ action: fc.constantFrom('Rotate', 'Retire') }, { name: text, force: fc.boolean() }),
   observe: record(
     { speeds: fc.array(record({ shardUid: text, answers: whole, tokens: whole, seconds, contextTokens: whole })) },
     {
-      traffic: record({
-        gateway: text,
-        replicas: fc.array(record({ shardUid: text, inFlight: whole, tokensPerSecond: seconds })),
-        queues: fc.array(record({ servedName: text, waiting: whole })),
-      }),
+      traffic: record(
+        {
+          gateway: text,
+          replicas: fc.array(record({ shardUid: text, inFlight: whole, tokensPerSecond: seconds })),
+          queues: fc.array(record({ servedName: text, waiting: whole })),
+        },
+        { trusts: fc.array(text, { minLength: 1 }) },
+      ),
     },
   ),
   live: fc.constant({}),
@@ -101,6 +105,7 @@ const replies: Record<string, fc.Arbitrary<unknown>> = {
   plan: record({ report: json }),
   join: certificate,
   sign: certificate,
+  changeAuthority: record({ name: text, notes: fc.array(text) }),
   observe: fc.constant({}),
   live: record({
     nodes: fc.array(
@@ -170,7 +175,7 @@ describe('the codec, through protobuf bytes', () => {
           clusterUid: text,
           labels: fc.dictionary(key, text),
         },
-        { agentId: text },
+        { agentId: text, trusts: fc.array(text, { minLength: 1 }) },
       ),
       record({ type: fc.constant('Heartbeat') }, figures),
       record({ type: fc.constant('Synced') }),
@@ -218,6 +223,7 @@ describe('the codec, through protobuf bytes', () => {
         heartbeatMs: time,
       }),
       record({ type: fc.constant('Tick'), serverTimeMs: time }),
+      record({ type: fc.constant('Trust'), authorities: fc.array(text), signing: text }),
       record({
         type: fc.constant('MeasureLink'),
         requestId: text,

@@ -18,7 +18,7 @@ async function aCluster() {
     store.transact((tx) => createObject(tx, { apiVersion: API_VERSION, kind, metadata: { name }, spec }).object)
   const node = await made('Node', 'mini-1', {})
   const user = await made('User', 'ann', { role: 'operator' })
-  const identityOf = identityOfCertificates({ store, clock })
+  const identityOf = identityOfCertificates({ store, clock, isTrusted: (issuer) => issuer === 'mctl c' })
   const call = (certificate: CertificateFacts | undefined, rpc = 'Get') =>
     identityOf({ certificate, rpc, peer: '10.0.0.2:5', header: () => undefined })
   return { store, clock, node, user, call }
@@ -30,6 +30,7 @@ const certificate = (commonName: string, organization: string, uid: string): Cer
   uris: [`${UID_URI_PREFIX}${uid}`],
   dnsNames: [],
   serial: '1',
+  issuer: 'mctl c',
   notBeforeMs: NOW_MS - 1000,
   notAfterMs: NOW_MS + 1000,
 })
@@ -44,8 +45,12 @@ describe('who calls', () => {
   it('is the node or person of the certificate, as long as what it was issued for is there', async () => {
     const { store, node, user, call } = await aCluster()
     const nodes = certificate('system:node:mini-1', 'mctl:nodes', node.metadata.uid)
-    expect(call(nodes)).toEqual({ user: 'system:node:mini-1', node: 'mini-1' })
-    expect(call(certificate('ann', 'mctl:people', user.metadata.uid))).toEqual({ user: 'ann', role: 'operator' })
+    expect(call(nodes)).toMatchObject({
+      user: 'system:node:mini-1',
+      node: 'mini-1',
+      certificate: { serial: '1', issuer: 'mctl c' },
+    })
+    expect(call(certificate('ann', 'mctl:people', user.metadata.uid))).toMatchObject({ user: 'ann', role: 'operator' })
     // A person with a node's name in the certificate is no node.
     expect(() => call(certificate('system:node:mini-1', 'mctl:people', node.metadata.uid))).toThrow('was revoked')
     expect(() => call(certificate('ann', 'mctl:people', 'another-uid'))).toThrow('was revoked')
