@@ -83,7 +83,10 @@ export async function joinCluster(doors: CredentialDoors, token: string): Promis
  * Our address on the way to the server now; while it does not answer, the one that it had. OpError Forbidden: another
  * cluster, or one whose authority was changed for another one while we were away.
  */
-export async function addressTowards({ server, dataDir, node, log }: CredentialDoors, kept: Credentials): Promise<string> {
+export async function addressTowards(
+  { server, dataDir, node, log }: CredentialDoors,
+  kept: Credentials,
+): Promise<string> {
   try {
     const { localAddress: address } = await firstContact(server, trustsOf(kept), strangerTo(node))
     if (address !== kept.address) write(credentialsFile(dataDir), { ...kept, address })
@@ -160,7 +163,7 @@ export class FreshCredentials {
   /** Runs until the signal aborts. */
   async keep(onFresh: (credentials: Credentials) => void): Promise<void> {
     const { clock, random, log, signal } = this.#doors
-    for (let failures = 0; !signal.aborted; ) {
+    for (let failures = 0; !signal.aborted;) {
       const waitMs = this.#dueMs()
       if (waitMs > 0) {
         await this.#sleep(Math.min(waitMs, LOOK_MS))

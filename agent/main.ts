@@ -225,8 +225,7 @@ async function membership(options: RunAgentOptions, over: AbortSignal): Promise<
   const standing = kept !== undefined && isOutdatedBy(kept, token) ? undefined : kept
   const credentials = standing ?? (token === undefined ? undefined : await joinCluster(doors, token))
   if (ended.aborted) return undefined
-  if (credentials === undefined)
-    return { client: connect(server, { node }), address: LOOPBACK }
+  if (credentials === undefined) return { client: connect(server, { node }), address: LOOPBACK }
   const connected = ({ authorityPem, certificatePem, keyPem }: Credentials) =>
     connect(server, { tls: { authorityPem, own: { certificatePem, keyPem } } })
   const client = swappable(connected(credentials))

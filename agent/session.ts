@@ -34,7 +34,8 @@ export interface SessionDoors {
   /** The server says whose certificates count. */
   readonly onMembers?: (members: readonly Member[]) => void
   /** The server says which authorities there are. */
-  readonly onTrust?: ((trust: { readonly authorities: readonly string[]; readonly signing: string }) => void) | undefined
+  readonly onTrust?:
+    ((trust: { readonly authorities: readonly string[]; readonly signing: string }) => void) | undefined
   /** Takes a fresh reading of the machine. */
   readonly heartbeat: () => Promise<Omit<Heartbeat, 'type'>>
   /** Absent: this agent measures nothing. Never rejects. */

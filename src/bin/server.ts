@@ -79,7 +79,15 @@ export async function runServer(flags: ServerFlags, env: Env, signals: Signals):
     followAuthorities(trust, { store, dataDir, ...doors, server, signal: ending.signal })
     await writeAdminContext({ store, dataDir }, trust.authority, server.address)
   }
-  const controllers = startControllers({ store, sessions, ...doors, gatewayUrl, hub, gateways: () => traffic.now(), onPass: metrics?.onPass })
+  const controllers = startControllers({
+    store,
+    sessions,
+    ...doors,
+    gatewayUrl,
+    hub,
+    gateways: () => traffic.now(),
+    onPass: metrics?.onPass,
+  })
   const following = await startFollowing({ store, ...doors, dataDir, env, webhooks })
   const measured = metrics && (await openMetricsDoor([metrics.text, following.metrics], metricsAt, log))
   if (measured !== undefined) log.info('metrics are told', { address: measured.address })

@@ -195,8 +195,7 @@ function decodeServer({
     const { requestId = '', peer = '', address = '', peerAddress = '', port = 0, engine } = measureLink
     return { type: 'MeasureLink', requestId, order: { peer, address, peerAddress, port, ...defined({ engine }) } }
   }
-  if (trust !== undefined)
-    return { type: 'Trust', authorities: trust.authorities ?? [], signing: trust.signing ?? '' }
+  if (trust !== undefined) return { type: 'Trust', authorities: trust.authorities ?? [], signing: trust.signing ?? '' }
   return logsStop === undefined ? undefined : { type: 'LogsStop', requestId: logsStop.requestId ?? '' }
 }
 

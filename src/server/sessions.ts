@@ -360,14 +360,19 @@ class NodeSessionTable implements Sessions {
   /** Agents compare it with what they have, and ask for what they lack. */
   #tellTrust(session: Session): void {
     const trust = this.#doors.authority?.()?.told
-    if (trust !== undefined && session.nodeUid !== '' && !session.signal.aborted) session.send({ type: 'Trust', ...trust })
+    if (trust !== undefined && session.nodeUid !== '' && !session.signal.aborted)
+      session.send({ type: 'Trust', ...trust })
   }
 
   /** What the agent lives on: a change of authority waits for it, and `mctl describe node` tells it. */
   async #recordTrust({ nodeName, trusts }: Hello, { identity: { certificate } }: CallContext): Promise<void> {
     const authority = certificate && this.#doors.authority?.()?.nameOf(certificate.issuer)
     if (certificate === undefined || authority === undefined) return
-    const trust = { authority, expiresAt: timestamp(certificate.notAfterMs), ...(trusts === undefined ? {} : { trusts }) }
+    const trust = {
+      authority,
+      expiresAt: timestamp(certificate.notAfterMs),
+      ...(trusts === undefined ? {} : { trusts }),
+    }
     await this.#doors.store.transact((tx) => {
       const node = tx.get('Node', '', nodeName)
       if (node !== undefined) setStatus(tx, node, { ...node.status, trust })

@@ -72,7 +72,9 @@ export function nextSteps(authorities: readonly Authority[], nowMs: number): rea
         : [`Authority "${name}" signs when these trust it:`, ...waitingFor]
     case 'Outgoing':
       return waitingFor.length === 0
-        ? [`Nobody lives on authority "${name}" any more. Give programs the new authority.crt, then: mctl authority retire`]
+        ? [
+            `Nobody lives on authority "${name}" any more. Give programs the new authority.crt, then: mctl authority retire`,
+          ]
         : [`Authority "${name}" can be retired when these live on it no more:`, ...waitingFor]
     default:
       return [`Authority "${name}" is gone in a few seconds.`]

@@ -25,7 +25,10 @@ export function checkWrite(identity: Identity, verb: string, kind: string): void
   const { user, role, node } = identity
   checkKnown(identity)
   if (kind === 'Authority')
-    throw new OpError('Forbidden', `authorities are not to ${verb}: mctl authority rotate and mctl authority retire change them`)
+    throw new OpError(
+      'Forbidden',
+      `authorities are not to ${verb}: mctl authority rotate and mctl authority retire change them`,
+    )
   if (node !== undefined)
     throw forbiddenToAgent(node, `may not ${verb} objects: agents report the status of their own node and shards`)
   if (role === undefined || role === 'admin' || (role === 'operator' && !rights.includes(kind))) return

@@ -69,7 +69,9 @@ async function rotate(doors: RotationDoors, identity: Identity): Promise<ChangeA
 
 function checkIdle(authorities: readonly Authority[]): void {
   if (authorities.length < 2) return
-  const [newest] = [...authorities].sort((a, b) => (a.metadata.creationTimestamp < b.metadata.creationTimestamp ? 1 : -1))
+  const [newest] = [...authorities].sort((a, b) =>
+    a.metadata.creationTimestamp < b.metadata.creationTimestamp ? 1 : -1,
+  )
   throw new OpError(
     'Conflict',
     `the cluster is changing to authority "${newest?.metadata.name}" already. See how far it is: mctl authority get`,
