@@ -67,14 +67,15 @@ const TOGETHER_MS = 60_000
  * More than half of the nodes are silent, and fell so together: it is likelier the network or this server than so many
  * Macs at once, and nothing is moved. Nodes that died one by one are no partition. undefined: there is none.
  */
-export function partitionText(nodes: readonly Node[]): string | undefined {
-  const since = nodes.flatMap((n) => notReadySinceMs(n) ?? []).sort((a, b) => a - b)
+export function partitionText(world: World, nowMs: number): string | undefined {
+  const { nodes } = world
+  const silentMs = nodes.flatMap((node) => silentForMs(world, node, nowMs) ?? [])
   const together = Math.max(
     0,
-    ...since.map((ms) => since.filter((other) => other >= ms && other - ms <= TOGETHER_MS).length),
+    ...silentMs.map((ms) => silentMs.filter((other) => other >= ms && other - ms <= TOGETHER_MS).length),
   )
   if (together * 2 <= nodes.length) return undefined
-  return `${since.length} of ${nodes.length} nodes are silent, ${together} of them since the same minute, so nothing is moved`
+  return `${silentMs.length} of ${nodes.length} nodes are silent, ${together} of them since the same minute, so nothing is moved`
 }
 
 export function planNodeLife(input: NodeLifeInput): Plan {

@@ -71,7 +71,7 @@ interface Losses {
 /** A node is lost when its object is gone, or after nodeLossSeconds of silence: unless half the cluster is silent. */
 function nodeLosses({ world, deployment, nowMs }: DeploymentScene, bound: readonly ShardGroup[]): Losses {
   const nodes = new Map(world.nodes.map((n) => [n.metadata.name, n]))
-  const partition = partitionText(world.nodes)
+  const partition = partitionText(world, nowMs)
   const { nodeLossSeconds, action } = deployment.spec.recovery
 
   const due: ShardGroup[] = []

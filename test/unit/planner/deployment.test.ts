@@ -289,6 +289,12 @@ describe('losing nodes', () => {
     expect(conditionIn(p, 'Ready')).toMatchObject({ status: 'False', reason: 'ClusterPartitioned' })
   })
 
+  test('how long a node is silent is told by what was seen of it, though the time of day jumped in between', () => {
+    const jumped = [...nodes(500_000).slice(0, 2), aNode('mini-3', { silentForMs: 7_200_000 })]
+    const silentForMs = new Map(['mini-1', 'mini-3'].map((name) => [name, 500_000]))
+    expect(actionsOf(plan(aDeployment(), { nodes: jumped, groups, silentForMs }), 'setSpec')).toEqual([])
+  })
+
   test('nodes that died one by one are no partition: what is left takes over', () => {
     const dying = [...nodes(200_000).slice(0, 2), aNode('mini-3', { silentForMs: 86_400_000 })]
     const p = plan(aDeployment(), { nodes: dying, groups })
