@@ -19,17 +19,21 @@ export interface ChaosOptions {
   readonly seconds: number
   readonly seed: number
   readonly engine: 'fake' | 'mlx'
+  /** Between two faults, on average; absent: so that the engine has mostly started in between. */
+  readonly everySeconds?: number
   readonly say: (line: string) => void
 }
 
 const NODES = 2
+/** Where faults come faster than the engine loads, nothing is ever answered, and little is shown. */
+const EVERY_SECONDS = { fake: 3, mlx: 20 } as const
 /** The longest crash backoff is 300 s, the slow retry of what cannot load as long; a load and a drain come on top. */
 const SETTLE_LIMIT_MS = 420_000
 const SAMPLE_SECONDS = 15
 
 /** Empty: everything held. */
 export async function runChaos(options: ChaosOptions): Promise<readonly string[]> {
-  const { seconds, seed, engine, say } = options
+  const { seconds, seed, engine, say, everySeconds = EVERY_SECONDS[engine] } = options
   const startMs = Date.now()
   const atSeconds = () => (Date.now() - startMs) / 1_000
   const tell = (line: string) => say(`${atSeconds().toFixed(1).padStart(7)} s  ${line}`)
@@ -54,7 +58,7 @@ export async function runChaos(options: ChaosOptions): Promise<readonly string[]
       const struck = faults.strike()
       if (struck !== undefined) tell(struck)
       if (random.next() < 0.4) tell(await changes.change())
-      await sleep(800 + random.below(4_000))
+      await sleep(everySeconds * (250 + random.below(1_500)))
       if (atSeconds() - sampledAt < SAMPLE_SECONDS) continue
       sampledAt = atSeconds()
       const sample = sampleOf(cluster, sampledAt)

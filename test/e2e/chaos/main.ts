@@ -1,4 +1,4 @@
-/** `npm run chaos -- --seconds N --seed S [--engine mlx]`: chaos for as long as asked; exit code 1 when something did not hold. */
+/** `npm run chaos -- --seconds N --seed S [--engine mlx] [--every SECONDS]`: chaos for as long as asked; exit code 1 when something did not hold. */
 import { parseArgs } from 'node:util'
 import { runChaos } from './chaos.ts'
 
@@ -7,6 +7,7 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '300' },
     seed: { type: 'string', default: '1' },
     engine: { type: 'string', default: 'fake' },
+    every: { type: 'string' },
   },
 })
 const engine = values.engine === 'mlx' ? 'mlx' : 'fake'
@@ -14,6 +15,7 @@ const findings = await runChaos({
   seconds: Number(values.seconds),
   seed: Number(values.seed),
   engine,
+  ...(values.every === undefined ? {} : { everySeconds: Number(values.every) }),
   say: (line) => console.log(line),
 })
 for (const finding of findings) console.log(`FOUND ${finding}`)
