@@ -1,13 +1,16 @@
 /**
- * `npm run sim -- --seeds N [--from S] [--commands K] [--replay FILE] [--verbose]`: tells N stories, says how fast, and
- * writes each one that ends badly, made as short as it still fails, to test/sim/seeds, where `npm test` replays it.
+ * `npm run sim -- --seeds N [--from S] [--jobs J] [--commands K] [--replay FILE] [--verbose]`: tells N stories, in J
+ * processes (one for each core), says how fast, and writes each one that ends badly, made as short as it still fails, to test/sim/seeds, where `npm test` replays it.
  */
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Story } from './commands.ts'
 import { storyOf } from './commands.ts'
+import type { Told } from './jobs.ts'
+import { runInProcesses, Tally } from './jobs.ts'
 import { shorten } from './shorten.ts'
 import { tellStory } from './story.ts'
 import type { Tell } from './story.ts'
@@ -19,6 +22,7 @@ const { values: args } = parseArgs({
     from: { type: 'string', default: '1' },
     commands: { type: 'string' },
     replay: { type: 'string' },
+    jobs: { type: 'string', default: String(availableParallelism()) },
     verbose: { type: 'boolean', default: false },
     shorten: { type: 'boolean', default: true },
   },
@@ -54,25 +58,30 @@ async function replay(file: string): Promise<number> {
   return findings.length === 0 ? 0 : 1
 }
 
-async function run(from: number, count: number, length: number | undefined): Promise<number> {
+/** Tells the stories one after the other, and each as soon as it has ended. */
+async function run(from: number, count: number, tell: (told: Told) => void | Promise<void>): Promise<void> {
   mkdirSync(folder, { recursive: true })
-  const failing: number[] = []
-  const startMs = performance.now()
-  const rate = (told: number) => (told / ((performance.now() - startMs) / 1_000)).toFixed(1)
-  for (let i = 0; i < count; i++) {
-    const story = storyOf(from + i, length)
+  const length = args.commands === undefined ? undefined : Number(args.commands)
+  for (let seed = from; seed < from + count; seed++) {
+    const story = storyOf(seed, length)
     const findings = await findingsOf(story)
-    if (findings.length > 0) {
-      failing.push(story.seed)
-      console.log(`seed ${story.seed}: ${findings[0]}`)
-      console.log(`  kept in ${await keep(story, findings)}`)
-    }
-    if ((i + 1) % 100 === 0)
-      console.error(`${i + 1} of ${count} seeds, ${rate(i + 1)} per second, ${failing.length} failing`)
+    const [finding] = findings
+    await tell(finding === undefined ? { seed } : { seed, finding, file: await keep(story, findings) })
   }
-  console.log(`${count} seeds from ${from}: ${failing.length} failing, ${rate(count)} seeds per second`)
-  if (failing.length > 0) console.log(`failing seeds: ${failing.join(' ')}`)
-  return failing.length === 0 ? 0 : 1
+}
+
+/** As one of several processes: the parent counts. Or as the only one, or the parent. */
+async function runAll(from: number, count: number, jobs: number): Promise<number> {
+  const parent = process.send?.bind(process)
+  if (parent !== undefined) {
+    // Sent before the process ends.
+    await run(from, count, (told) => new Promise((sent) => parent(told, () => sent())))
+    return 0
+  }
+  const tally = new Tally(count)
+  if (jobs === 1) await run(from, count, (told) => tally.count(told))
+  else await runInProcesses({ from, count, jobs, flags: process.argv.slice(2) }, (told) => tally.count(told))
+  return tally.end(from)
 }
 
 // Most errors of a story are faults as ordered; their stacks cost a tenth of its time. A replay has them.
@@ -80,6 +89,6 @@ if (args.replay === undefined) Error.stackTraceLimit = 0
 
 const code =
   args.replay === undefined
-    ? await run(Number(args.from), Number(args.seeds), args.commands === undefined ? undefined : Number(args.commands))
+    ? await runAll(Number(args.from), Number(args.seeds), Number(args.jobs))
     : await replay(args.replay)
 process.exit(code)
