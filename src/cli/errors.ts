@@ -1,4 +1,5 @@
 /** How an error is told and what the command exits with: kubectl's sentences, so that scripts carry over. */
+import { findKind } from '../api/kinds.ts'
 import { causeText } from '../api/causes.ts'
 import type { OpError } from '../lib/errors.ts'
 import { isOpError, messageOf } from '../lib/errors.ts'
@@ -7,6 +8,8 @@ import { CliError } from './context.ts'
 
 export interface Failure {
   readonly text: string
+  /** What to do about it: told once a command, however many fail alike. */
+  readonly hint?: string
   readonly exitCode: number
 }
 
@@ -20,7 +23,20 @@ export function failureOf(error: unknown, during?: string): Failure {
   if (error instanceof CliError) return { text: `error: ${error.message}`, exitCode: error.exitCode }
   if (!isOpError(error)) return { text: `error: ${messageOf(error)}`, exitCode: 1 }
   if (error.code === 'Cancelled') return { text: '', exitCode: INTERRUPTED }
-  return { text: opErrorText(error, during), exitCode: 1 }
+  const hint = during === undefined ? hintOf(error) : undefined
+  return { text: opErrorText(error, during), exitCode: 1, ...(hint === undefined ? {} : { hint }) }
+}
+
+/** A name that somebody typed and that is not there: where the right one is to be found. Names in files need no such word. */
+function hintOf({ code, message }: OpError): string | undefined {
+  const [, type = ''] = (code === 'NotFound' && /^([\w.]+) "[^"]*" not found$/.exec(message)) || []
+  const facts = findKind(type)
+  if (facts === undefined) return undefined
+  const [short] = facts.shortNames
+  const word = facts.plural.length > 8 && short !== undefined ? short : facts.plural
+  return facts.namespaced
+    ? `\`mctl get ${word} -A\` lists those that there are, with their namespaces.`
+    : `\`mctl get ${word}\` lists those that there are.`
 }
 
 function opErrorText(error: OpError, during: string | undefined): string {
@@ -70,6 +86,13 @@ export class Failures {
   }
 }
 
-export function tell(cli: Cli, failure: Failure): void {
-  if (failure.text !== '') cli.terminal.err(`${failure.text}\n`)
+const toldHints = new WeakMap<Cli, Set<string>>()
+
+export function tell(cli: Cli, { text, hint }: Failure): void {
+  if (text !== '') cli.terminal.err(`${text}\n`)
+  const told = toldHints.get(cli) ?? new Set()
+  toldHints.set(cli, told)
+  if (hint === undefined || told.has(hint)) return
+  told.add(hint)
+  cli.terminal.err(`${hint}\n`)
 }

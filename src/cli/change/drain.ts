@@ -2,6 +2,7 @@
  * `mctl drain`: asks that every group leaves a node, and tells how that goes until nothing runs there. The wish stands
  * on the Node: the cluster goes on with it when this command ends early, and asking again changes nothing.
  */
+import { Option } from 'commander'
 import { findCondition } from '../../api/conditions.ts'
 import { qualifiedName } from '../../api/kinds.ts'
 import type { Condition, MctlObject } from '../../api/meta.ts'
@@ -23,6 +24,9 @@ import type { ObjectFlags } from './objects.ts'
 import { dryRunOf, say } from './objects.ts'
 
 export interface DrainFlags extends ObjectFlags {
+  readonly gracePeriod?: string
+  readonly podSelector?: string
+  readonly disableEviction?: boolean
   readonly force?: boolean
   readonly timeout?: string
 }
@@ -36,10 +40,18 @@ export const defineDrain: Define = (command, cli, done) => {
   )
     .option('--force', 'stop groups that fit on no other node, and take replicas away that should stay')
     .option('--timeout <duration>', 'how long to wait; 0: as long as it takes', '0')
+    .addOption(habit('--grace-period <seconds>'))
+    .addOption(habit('--pod-selector <labels>'))
+    .addOption(habit('--disable-eviction'))
+    // Always so: there is nothing of the kind here that a drain would have to be told of.
+    .addOption(habit('--ignore-daemonsets'))
+    .addOption(habit('--delete-emptydir-data'))
     .action(async (words: string[], flags: DrainFlags) => done(await drain(cli, words, flags)))
 }
 
 export async function drain(cli: Cli, words: readonly string[], flags: DrainFlags): Promise<number> {
+  const foreign = foreignWish(flags)
+  if (foreign !== undefined) throw new CliError(foreign)
   const dryRun = dryRunOf(flags)
   const timeoutMs = parseDurationMs(flags.timeout ?? '0')
   return withClient(cli, flags.server, async (client) => {
@@ -60,6 +72,21 @@ export async function drain(cli: Cli, words: readonly string[], flags: DrainFlag
     tellPending(cli, left, `drain did not complete within ${flags.timeout ?? '0'}`)
     return 1
   })
+}
+
+/** A flag of kubectl's that help need not list. */
+const habit = (flags: string) => new Option(flags).hideHelp()
+
+/** What kubectl's flags ask for and a drain here does otherwise: the way that there is. */
+function foreignWish({ gracePeriod, podSelector, disableEviction }: DrainFlags): string | undefined {
+  // Its default: as long as a planned stop takes.
+  if (gracePeriod !== undefined && Number(gracePeriod) !== -1)
+    return '--grace-period is no flag of a drain: a group that moves ends its requests first, as at every planned stop. To end one sooner: `mctl cordon NODE`, then `mctl delete sg NAME --grace-period SECONDS`'
+  if (podSelector !== undefined)
+    return '--pod-selector is no flag of a drain: it empties the node. To move some groups: `mctl cordon NODE`, then `mctl delete sg -l LABELS`; their deployments place them anew'
+  if (disableEviction === true)
+    return '--disable-eviction is no flag of a drain: `--force` takes replicas away that should stay, and stops what fits nowhere else'
+  return undefined
 }
 
 interface How {

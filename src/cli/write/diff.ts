@@ -9,6 +9,7 @@ import { examples, fileOption, namespaceOption, serverOption } from '../commandf
 import type { Cli } from '../context.ts'
 import { CliError, withClient } from '../context.ts'
 import { Failures, failureOf, tell } from '../errors.ts'
+import { positiveInteger } from '../flags.ts'
 import type { Sides } from './compare.ts'
 import { liveOf, sidesOf, unifiedDiff } from './compare.ts'
 import type { ManifestFlags } from './manifests.ts'
@@ -20,6 +21,7 @@ interface DiffFlags extends ManifestFlags {
   readonly prune?: boolean
   readonly applyset?: string
   readonly showManagedFields?: boolean
+  readonly concurrency: string
 }
 
 /** As diff itself has it. */
@@ -40,6 +42,7 @@ export const defineDiff: Define = (command, cli, done) => {
     .option('--force-conflicts', 'as if fields that another manager owns were taken over')
     .option('--field-manager <name>', 'who would own the fields', 'mctl')
     .option('--show-managed-fields', 'also who owns which field')
+    .option('--concurrency <n>', 'so many objects at once', '1')
     .addHelpText(
       'after',
       `\nMCTL_EXTERNAL_DIFF names a program, with its arguments, that is given two folders to compare.\n${examples('mctl diff -f manifests/demo/pipeline.yaml')}`,
@@ -50,8 +53,9 @@ export const defineDiff: Define = (command, cli, done) => {
 async function diff(cli: Cli, words: readonly string[], flags: DiffFlags): Promise<number> {
   try {
     checkFileWords(words, flags)
+    const atOnce = positiveInteger('--concurrency', flags.concurrency)
     if (flags.prune && flags.applyset === undefined) throw new CliError('--prune needs --applyset NAME')
-    const { sides, exitCode } = await withClient(cli, flags.server, (client) => compareAll(cli, client, flags))
+    const { sides, exitCode } = await withClient(cli, flags.server, (client) => compareAll(cli, client, flags, atOnce))
     const external = cli.env['MCTL_EXTERNAL_DIFF'] || cli.env['KUBECTL_EXTERNAL_DIFF']
     const found = external === undefined || external === '' ? printAll(cli, sides) : runExternal(cli, external, sides)
     return exitCode === 0 ? found : TROUBLE
@@ -62,13 +66,12 @@ async function diff(cli: Cli, words: readonly string[], flags: DiffFlags): Promi
   }
 }
 
-async function compareAll(cli: Cli, client: Client, flags: DiffFlags) {
+async function compareAll(cli: Cli, client: Client, flags: DiffFlags, atOnce: number) {
   const wanted = await wantedIn(cli, flags)
   const showManagers = flags.showManagedFields === true
   const set = flags.applyset === undefined ? undefined : await openSet(client, flags.applyset, flags.namespace)
   const failures = new Failures(cli)
-  const sides: Sides[] = []
-  for (const { manifest, file } of wanted) {
+  const compare = ({ manifest, file }: (typeof wanted)[number]) => {
     const comparing = async () => {
       const force = flags.forceConflicts === true
       const object = set === undefined ? manifest : await asMember(client, set, manifest, force)
@@ -76,9 +79,16 @@ async function compareAll(cli: Cli, client: Client, flags: DiffFlags) {
       const { object: merged } = await send(client, object, flags, { dryRun: true, file })
       return sidesOf(live, merged, showManagers)
     }
-    const compared = await failures.attempt(comparing, `error when comparing "${file}"`)
-    if (compared !== undefined) sides.push(compared)
+    return failures.attempt(comparing, `error when comparing "${file}"`)
   }
+  // Whatever comes first, what is shown stands in the order of the files.
+  const compared: (Sides | undefined)[] = []
+  const left = wanted.entries()
+  const compareRest = async () => {
+    for (const [index, one] of left) compared[index] = await compare(one)
+  }
+  await Promise.all(Array.from({ length: Math.min(atOnce, wanted.length) }, compareRest))
+  const sides = compared.filter((one) => one !== undefined)
   if (set !== undefined && flags.prune) {
     const manifests = wanted.map(({ manifest }) => manifest)
     for (const object of await leftOver(client, set, manifests)) sides.push(sidesOf(object, undefined, showManagers))
