@@ -266,10 +266,11 @@ function fetcherOf(
     random: systemRandom,
     log,
   })
-  // What has come or gone shows in the Node at once, not at the next scan.
-  let ended = 0
+  // What has come or gone, or is not needed any more, shows in the Node at once, not at the next scan.
+  let ended = ''
   fetcher.onChange(() => {
-    const now = [...fetcher.states().values()].filter(({ kind }) => kind !== 'Fetching').length
+    const over = [...fetcher.states().values()].filter(({ kind }) => kind !== 'Fetching').length
+    const now = [over, ...fetcher.usedFolders()].join(' ')
     if (now !== ended) void shelf.scan().catch((error) => log.warn('models scan failed', { error: messageOf(error) }))
     ended = now
   })

@@ -11,7 +11,7 @@ import type { OpenSession } from './contact.ts'
 import type { Fetcher } from './fetch/fetcher.ts'
 import type { ModelShelf } from './models.ts'
 import type { EngineReport, NodeReport, NodeStatusInput } from './nodestatus.ts'
-import { nodePatch, nodeReport, withoutLinks } from './nodestatus.ts'
+import { nodePatch, nodeReport, withoutNews } from './nodestatus.ts'
 import type { MachineFacts, Observe, OwnEngines } from './observe/facts.ts'
 import type { PressureHistory } from './pressure.ts'
 import { afterReading, criticalForMs, isPressed, startOver } from './pressure.ts'
@@ -45,8 +45,8 @@ export class NodeReporter {
   readonly #doors: NodeReporterDoors
   #facts: MachineFacts | undefined
   #engines: EngineReport = { engines: [], missing: [] }
-  /** What this session's server acknowledged, and whether it is one that knows of links. */
-  #node: { held: NodeReport | undefined; writing: boolean; knowsLinks: boolean } | undefined
+  /** What this session's server acknowledged, and whether it is one that knows what the version before did not. */
+  #node: { held: NodeReport | undefined; writing: boolean; knowsNews: boolean } | undefined
   #conditions: readonly Condition[] = []
   #pressure: PressureHistory | undefined
   #blocked: string | undefined
@@ -70,7 +70,7 @@ export class NodeReporter {
 
   /** A session begins: nothing is acknowledged. */
   onWelcome(): void {
-    this.#node = { held: undefined, writing: false, knowsLinks: true }
+    this.#node = { held: undefined, writing: false, knowsNews: true }
   }
 
   /** This session's server holds a whole report of the Node. */
@@ -160,7 +160,7 @@ export class NodeReporter {
     const nodeUid = open?.session.welcome()?.nodeUid
     if (node === undefined || node.writing || open === undefined || facts === undefined || nodeUid === undefined) return
     const whole = this.#reportOf(facts)
-    const report = node.knowsLinks ? whole : withoutLinks(whole)
+    const report = node.knowsNews ? whole : withoutNews(whole)
     const patch = nodePatch(node.held, report)
     if (patch === undefined) return
     node.writing = true
@@ -173,7 +173,7 @@ export class NodeReporter {
       if (open.control.signal.aborted) return
       this.#doors.log.warn('node status not written', { error: messageOf(error) })
       // A server of the version before refuses what it does not know; without it the rest is told at the next heartbeat.
-      if (isOpError(error, 'Forbidden') || isOpError(error, 'Invalid')) node.knowsLinks = false
+      if (isOpError(error, 'Forbidden') || isOpError(error, 'Invalid')) node.knowsNews = false
       // The Node was deleted: a new session makes it anew.
       if (isOpError(error, 'NotFound')) open.control.abort()
     } finally {

@@ -71,18 +71,24 @@ export function nodeReport(input: NodeStatusInput): NodeReport {
   }
 }
 
-/** What a server understands that is a version older and knows nothing of links. */
-export function withoutLinks({ ports: _, addresses, ...report }: NodeReport): NodeReport {
-  return { ...report, ...(addresses && { addresses: addresses.filter(({ type }) => type !== 'Links') }) }
+/** What a server understands that is a version older and knows nothing of links, nor of who needs a model. */
+export function withoutNews({ ports: _, addresses, models, ...report }: NodeReport): NodeReport {
+  return {
+    ...report,
+    ...(models && { models: models.map(({ revision: _r, prunable: _p, ...model }) => model) }),
+    ...(addresses && { addresses: addresses.filter(({ type }) => type !== 'Links') }),
+  }
 }
 
 const addressOf = ({ address, port }: { readonly address: string; readonly port: number }) => ({ address, port })
 
-const modelReport = ({ source, digest, state, sizeBytes }: LocalModel): NodeModel => ({
+const modelReport = ({ source, digest, state, sizeBytes, revision, prunable }: LocalModel): NodeModel => ({
   source,
   ...(digest === undefined ? {} : { digest }),
   state,
   ...(sizeBytes === undefined ? {} : { sizeBytes }),
+  ...(revision === undefined ? {} : { revision }),
+  ...(prunable === undefined ? {} : { prunable }),
 })
 
 /** A disk with less than 5 % free, or less than 2 GiB, is under pressure: logs and models need room. */

@@ -87,6 +87,7 @@ export class ModelFetcher implements Fetcher {
   readonly #queues = new Map<string, Promise<void>>()
   #usedDirs: readonly string[] = []
   #marked: ReadonlySet<string> = new Set()
+  #marking: Promise<void> = Promise.resolve()
 
   constructor(doors: FetchDoors) {
     this.#doors = doors
@@ -95,6 +96,11 @@ export class ModelFetcher implements Fetcher {
 
   states(): ReadonlyMap<string, FetchState> {
     return new Map([...this.#jobs].map(([uid, { state }]) => [uid, state]))
+  }
+
+  /** Folders that shards of this agent need, by name. */
+  usedFolders(): readonly string[] {
+    return [...this.#inUse()].sort()
   }
 
   onChange(listener: () => void): () => void {
@@ -138,6 +144,7 @@ export class ModelFetcher implements Fetcher {
   async close(): Promise<void> {
     for (const job of this.#jobs.values()) job.control.abort()
     await Promise.all(this.#queues.values())
+    await this.#marking
     await Promise.all([...this.#marked].map(unmarkUsed))
     await this.#doors.transfers.close()
   }
@@ -146,16 +153,21 @@ export class ModelFetcher implements Fetcher {
     return new Set([...this.#usedDirs, ...[...this.#jobs.values()].map(({ dir }) => dir)])
   }
 
-  /** Tells the other agents of this machine what this one needs. */
+  /** Tells the other agents of this machine what this one needs; and ours, when the marks are there. */
   #mark(): void {
     const used = this.#inUse()
-    for (const dir of used) if (!this.#marked.has(dir)) void markUsed(dir)
-    for (const dir of this.#marked) {
-      if (used.has(dir)) continue
-      void unmarkUsed(dir)
-      void touch(dir, this.#doors.clock.nowMs())
-    }
+    const come = [...used].filter((dir) => !this.#marked.has(dir))
+    const gone = [...this.#marked].filter((dir) => !used.has(dir))
+    if (come.length + gone.length === 0) return
     this.#marked = used
+    const leave = async (dir: string) => {
+      await unmarkUsed(dir)
+      await touch(dir, this.#doors.clock.nowMs())
+    }
+    this.#marking = this.#marking.then(async () => {
+      await Promise.all([...come.map(markUsed), ...gone.map(leave)])
+      this.#tell()
+    })
   }
 
   #tell(): void {

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { LocalModel } from '../models.ts'
 import type { FolderRecord } from './folder.ts'
 import { fetchedFolders, fileState, readRecord } from './folder.ts'
+import { isUsed } from './uses.ts'
 
 export async function fetchedModels(modelsDir: string, bootId: string): Promise<readonly LocalModel[]> {
   const models: LocalModel[] = []
@@ -19,7 +20,7 @@ export async function fetchedModels(modelsDir: string, bootId: string): Promise<
  * changed since it was verified makes it Corrupt until the next fetch reads it again.
  */
 async function fetchedModel(dir: string, record: FolderRecord): Promise<LocalModel> {
-  const { source, digest, files } = record
+  const { source, commit, digest, files } = record
   const states = await Promise.all(files.map(async (file) => ({ file, state: await fileState(dir, record, file) })))
   const changed = states.find(({ file, state }) => state.kind === 'Unsealed' && Object.hasOwn(record.sealed, file.name))
   const whole = states.every(({ state }) => state.kind === 'Verified')
@@ -28,7 +29,14 @@ async function fetchedModel(dir: string, record: FolderRecord): Promise<LocalMod
     (sum, { file, state }) => sum + (state.kind === 'Absent' ? state.bytes : file.sizeBytes),
     0,
   )
-  const base = { source, dir, sizeBytes, ...(digest === undefined ? {} : { digest }) }
+  const base = {
+    source,
+    dir,
+    sizeBytes,
+    revision: commit,
+    ...(digest === undefined ? {} : { digest }),
+    ...((await isUsed(dir)) ? {} : { prunable: true }),
+  }
   return changed === undefined
     ? { ...base, state: whole ? 'Present' : underway.includes(true) ? 'Fetching' : 'Partial' }
     : { ...base, state: 'Corrupt', problem: `${changed.file.name} has changed since it was verified` }

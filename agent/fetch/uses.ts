@@ -18,6 +18,10 @@ export async function markUsed(dir: string): Promise<void> {
 
 export const unmarkUsed = (dir: string): Promise<void> => rm(join(dir, ownMark()), { force: true })
 
+/** Does any living agent of this machine need the folder, this one included? */
+export const isUsed = async (dir: string): Promise<boolean> =>
+  (await readdir(dir).catch((): string[] => [])).includes(ownMark()) || isUsedByOthers(dir)
+
 /** Does another living process need the folder? Marks of the dead are removed. */
 export async function isUsedByOthers(dir: string): Promise<boolean> {
   let used = false

@@ -12,6 +12,7 @@ import type { LiveNode } from './live.ts'
 import type { MctlObject } from './meta.ts'
 import type { Model } from './model.ts'
 import type { ModelDeployment } from './modeldeployment.ts'
+import type { ModelPlace } from './modelplaces.ts'
 import type { Node } from './node.ts'
 import type { AnyObject, ObjectOf } from './objects.ts'
 import type { ApplySet, Event, Revision } from './records.ts'
@@ -40,6 +41,8 @@ export interface Related {
   readonly nodesOfDeployment?: (namespace: string, deployment: string) => readonly string[]
   /** Where files of the source lie, and how many bytes; a copy that is not whole says so: `mini-2(Fetching):1.2Gi`. */
   readonly nodesOfSource?: (source: string) => readonly string[]
+  /** Every copy of the source, with who needs it. */
+  readonly placesOfSource?: (source: string) => readonly ModelPlace[]
 }
 
 const NONE = '<none>'
@@ -131,7 +134,23 @@ const modelColumns: readonly CellColumn<Model>[] = [
   wide('BITS', (model) => text(shapeOf(model)?.quantization?.bits)),
   wide('REVISION', ({ spec, status }) => text(status?.resolvedRevision ?? spec.revision)),
   wide('DIGEST', ({ status }) => text(status?.digest)),
+  wide(
+    'SHARDS',
+    placesCell((place) => (place.shards.length === 0 ? [] : [`${place.node}:${place.shards.length}`])),
+  ),
+  wide(
+    'PRUNABLE',
+    placesCell(({ node, prunableBytes }) => (prunableBytes === 0 ? [] : [`${node}:${formatBytes(prunableBytes)}`])),
+  ),
 ]
+
+/** A word for each copy of the model's source, where there is something to say. */
+function placesCell(word: (place: ModelPlace) => readonly string[]): Cell<Model> {
+  return ({ spec }, _, { placesOfSource }) => {
+    if (spec.source === undefined) return NONE
+    return placesOfSource === undefined ? UNKNOWN : joined(placesOfSource(spec.source).flatMap(word))
+  }
+}
 
 const shapeOf = ({ spec, status }: Model) => status?.shape ?? spec.shape
 

@@ -96,6 +96,10 @@ export interface NodeModel {
   /** Partial: some files of an hf:// model are here, as a pipeline rank needs them. */
   readonly state: 'Present' | 'Partial' | 'Fetching' | 'Corrupt'
   readonly sizeBytes?: number
+  /** Of a fetched one: the commit, as Shards name it. */
+  readonly revision?: string
+  /** Fetched, and needed by no shard of the machine: it goes when room is needed. */
+  readonly prunable?: boolean
 }
 
 export interface NodeAddress {

@@ -1,6 +1,7 @@
 /** Table rows for list, get and watch: cells from src/api/columns.ts, look-ups into the same snapshot. */
 import type { Related } from '../api/columns.ts'
 import { rowOf } from '../api/columns.ts'
+import { placesOf } from '../api/modelplaces.ts'
 import type { AnyObject } from '../api/objects.ts'
 import type { MctlObject } from '../api/meta.ts'
 import { formatBytes } from '../lib/quantity.ts'
@@ -25,6 +26,7 @@ function relatedIn(snapshot: Snapshot): Related {
   let sources: ReadonlyMap<string, readonly string[]> | undefined
   return {
     nodesOfSource: (source) => (sources ??= nodesBySource(snapshot)).get(source) ?? [],
+    placesOfSource: (source) => placesOf(source, snapshot.list('Node'), snapshot.list('Shard')),
     shardsOnNode: (node) => (shards ??= countShards(snapshot)).get(node) ?? 0,
     nodesOfDeployment: (namespace, name) => (nodes ??= nodesByDeployment(snapshot)).get(`${namespace}/${name}`) ?? [],
   }

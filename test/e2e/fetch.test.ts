@@ -7,13 +7,16 @@ import { readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { isTrue } from '../../src/api/conditions.ts'
+import type { Model } from '../../src/api/model.ts'
 import type { Node } from '../../src/api/node.ts'
 import type { Shard } from '../../src/api/shard.ts'
 import type { Stage } from '../../src/api/words.ts'
 import { userDataDir } from '../../src/lib/userdata.ts'
 import type { HubRequest } from '../support/hub.ts'
 import { TestHub, about, ownTls } from '../support/hub.ts'
+import { json, safetensors } from '../unit/api/modelfiles/folder.ts'
 import { F32, ggufFile } from '../unit/api/modelfiles/gguffile.ts'
+import { linear, vector } from '../unit/api/modelfiles/virtual.ts'
 import { Dev, Running, tempDir, until } from '../support/processes.ts'
 
 const MODEL = 'demo/smollm2'
@@ -146,6 +149,99 @@ test('what a node lacks it gets from the node that has it, and the table says wh
   expect(table).toMatch(new RegExp(`${node}(?!\\(Partial)`))
   expect(table).toMatch(/mini-\d\(Partial\)/)
   expect((await dev.mctl('delete', 'md/chat')).code).toBe(0)
+})
+
+/** A llama of two layers in two files, whose every byte of content is `seed`. */
+function seeded(seed: number): Record<string, Uint8Array> {
+  const packing = { bits: 4, groupSize: 64 }
+  const layer = (at: string) => ({
+    ...linear(`${at}.self_attn.q_proj`, packing, 256, 256),
+    ...linear(`${at}.self_attn.k_proj`, packing, 256, 256),
+    ...linear(`${at}.self_attn.v_proj`, packing, 256, 256),
+    ...linear(`${at}.self_attn.o_proj`, packing, 256, 256),
+    ...linear(`${at}.mlp.gate_proj`, packing, 512, 256),
+    ...linear(`${at}.mlp.up_proj`, packing, 512, 256),
+    ...linear(`${at}.mlp.down_proj`, packing, 256, 512),
+    ...vector(`${at}.input_layernorm.weight`, 256),
+    ...vector(`${at}.post_attention_layernorm.weight`, 256),
+  })
+  const files = {
+    'ends.safetensors': {
+      ...linear('model.embed_tokens', packing, 65_536, 256),
+      ...vector('model.norm.weight', 256),
+    },
+    'layers.safetensors': { ...layer('model.layers.0'), ...layer('model.layers.1') },
+  }
+  const map = Object.entries(files).flatMap(([file, tensors]) => Object.keys(tensors).map((name) => [name, file]))
+  const weights = Object.entries(files).map(([file, tensors]) => {
+    const bytes = safetensors(tensors)
+    const headerBytes = 8 + Number(Buffer.from(bytes).readBigUInt64LE())
+    return [file, bytes.fill(seed, headerBytes)] as const
+  })
+  const config = {
+    model_type: 'llama',
+    hidden_size: 256,
+    num_hidden_layers: 2,
+    intermediate_size: 512,
+    num_attention_heads: 4,
+    num_key_value_heads: 4,
+    head_dim: 64,
+    vocab_size: 65_536,
+    tie_word_embeddings: true,
+    quantization: { group_size: 64, bits: 4 },
+    seed,
+  }
+  return {
+    'config.json': json(config),
+    'model.safetensors.index.json': json({ weight_map: Object.fromEntries(map) }),
+    ...Object.fromEntries(weights),
+  }
+}
+
+test('a branch that moves under way: one commit comes whole, its progress is watched, and who needs which copy is told', async () => {
+  const [old, young] = [seeded(1), seeded(2)]
+  const first = hub.commit('demo/moving', old)
+  let second = ''
+  // Slow as a hub is, and another commit is pushed as soon as weights are on their way.
+  const isWhole = (request: HubRequest) => about('content', 'ends.safetensors')(request) && request.range === undefined
+  hub.fault(isWhole, { slowBytesPerSecond: 1_500_000 })
+  hub.fault(isWhole, { run: () => (second = hub.commit('demo/moving', young)) }, 1)
+  const watching = new Running(['get', 'shards', '-w', '--server', dev.server], join(dir, 'watch.log'))
+  const source = 'hf://demo/moving'
+  const applied = await dev.mctlWith(
+    manifest('moving', 'fake', { strategy: 'Data' }, source),
+    ...['apply', '-f', '-', '--wait', '--timeout', '90s'],
+  )
+  expect([applied.stderr, second.length]).toEqual(['', 40])
+  const shown = [...watching.log().matchAll(/^moving-0\S* +Fetching (\d+)%/gm)].map(([, percent]) => Number(percent))
+  await watching.signal('SIGTERM')
+  expect(shown).toEqual([...shown].sort((a, b) => a - b))
+  expect(new Set(shown).size).toBeGreaterThanOrEqual(3)
+
+  const [shard] = await shards()
+  const node = shard?.spec.nodeName ?? ''
+  const folder = join(dir, `models-${node}`, 'hf', `demo--moving@${first.slice(0, 12)}`)
+  for (const [name, bytes] of Object.entries(old)) expect(readFileSync(join(folder, name)).equals(bytes)).toBe(true)
+
+  // The Model says what it was read at, until somebody has it read anew; what runs keeps its commit.
+  const model = async () =>
+    ((await dev.client.list({ kind: 'Model' })).items as readonly Model[]).find((m) => m.spec.source === source)
+  expect((await model())?.status?.resolvedRevision).toBe(first)
+  const { name = '' } = (await model())?.metadata ?? {}
+  expect((await dev.mctl('delete', 'model', name)).code).toBe(0)
+  await until(async () => (await model())?.status?.resolvedRevision === second, 20_000, 'it is read anew')
+  expect((await shards()).map(({ spec }) => spec.model.revision)).toEqual([first])
+
+  const described = async () => (await dev.mctl('describe', 'model', name)).stdout.replaceAll(/ +/g, ' ')
+  const listed = async () => (await dev.mctl('get', 'models', name, '-o', 'wide', '--no-headers')).stdout
+  const copy = `${node} Present \\S+ ${first.slice(0, 12)}`
+  const says = (text: string) => async () => new RegExp(text).test(await described())
+  await until(says(`${copy} ${shard?.metadata.name} nothing`), 20_000, 'the copy is told with its shard')
+  expect(await listed()).toMatch(new RegExp(`${node}:1 +<none>\\s*$`))
+  expect((await dev.mctl('delete', 'md/moving')).code).toBe(0)
+  await until(says(`${copy} <none> \\d+(\\.\\d)?Mi`), 20_000, 'it is told what pruning would free')
+  expect(await listed()).toMatch(new RegExp(`<none> +${node}:\\d+(\\.\\d)?Mi\\s*$`))
+  hub.heal()
 })
 
 test('one GGUF file at https:// comes, verified; of a server with a certificate of a stranger it is said what to set', async () => {

@@ -127,7 +127,7 @@ async function bodyOf(client: Client, object: MctlObject): Promise<readonly Bloc
     case 'Node':
       return describeNode(client, object)
     case 'Model':
-      return describeModel(object)
+      return describeModel(client, object)
     case 'ModelDeployment':
       return describeDeployment(client, object)
     case 'ShardGroup':

@@ -1,7 +1,7 @@
 /** What was seen stands beside what was predicted. */
 import { expect, test } from 'vitest'
 import { describeDeployment } from '../../../src/cli/describe/groups.ts'
-import { describeModel } from '../../../src/cli/describe/model.ts'
+import { modelBlocks } from '../../../src/cli/describe/model.ts'
 import type { Client } from '../../../src/rpc/messages.ts'
 import { atBits, llama3b } from '../planner/models.ts'
 import { aDeployment, aModelOf } from '../planner/objects.ts'
@@ -17,7 +17,7 @@ const rate = {
 const model = aModelOf('m', atBits(llama3b, 4), { observed: [{ ...rate, predictedTokensPerSecond: 51 }] })
 
 test('a model tells what its groups did', () => {
-  const text = JSON.stringify(describeModel(model as never))
+  const text = JSON.stringify(modelBlocks(model, []))
   expect(text).toMatch(/Single 1.*mlx.*none.*47\.3.*51\.0.*12/)
 })
 

@@ -1,5 +1,7 @@
 /** Fetching over real HTTP onto a real disk: whatever the hub does, a file is whole and right, or it is not there. */
+import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { mkdtempSync } from 'node:fs'
 import { mkdir, readFile, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:https'
@@ -19,6 +21,7 @@ import type { Stage } from '../../../../src/api/words.ts'
 import type { Clock } from '../../../../src/lib/clock.ts'
 import { sleep, systemClock } from '../../../../src/lib/clock.ts'
 import { silentLogger } from '../../../../src/lib/log.ts'
+import { startTimeOf } from '../../../../src/lib/process.ts'
 import { wantedShard } from '../../../support/agentworld.ts'
 import { SeededRandom } from '../../../support/virtualclock.ts'
 import { COMMIT, FileHub, faults } from '../../../support/filehub.ts'
@@ -397,6 +400,34 @@ describe('what is on disk', () => {
     const [one, two] = [newFetcher(), newFetcher()]
     expect(await Promise.all([fetched(shardOf('a'), one), fetched(shardOf('b'), two)])).toEqual([done(), done()])
     expect(hub.asked).toHaveLength(5)
+  })
+})
+
+describe('who needs a model', () => {
+  const prunable = async () => (await fetchedModels(modelsDir, 'boot')).map((model) => model.prunable === true)
+  /** As the agent's passes do, until the marks are on the disk. */
+  const keep = async (fetcher: ModelFetcher, wanted: readonly string[]) => {
+    const told = new Promise<void>((resolve) => void fetcher.onChange(resolve))
+    fetcher.keepOnly((uid) => wanted.includes(uid), [])
+    await told
+  }
+
+  test('is marked while a shard needs it, and afterwards it may go; another agent of the machine keeps it', async () => {
+    const one = newFetcher()
+    const shard = shardOf('a')
+    await fetched(shard, one)
+    expect(await fetchedModels(modelsDir, 'boot')).toMatchObject([{ revision: COMMIT }])
+    await keep(one, [shard.metadata.uid])
+    expect([await prunable(), one.usedFolders()]).toEqual([[false], [dir]])
+    await keep(one, [])
+    expect([await prunable(), one.usedFolders()]).toEqual([[true], []])
+    const other = spawn(process.execPath, ['-e', 'setTimeout(() => {}, 60_000)'])
+    const startTime = encodeURIComponent(startTimeOf(other.pid ?? 0) ?? '')
+    await writeFile(join(dir, `.used-by-${other.pid}-${startTime}`), '')
+    expect(await prunable()).toEqual([false])
+    other.kill('SIGKILL')
+    await once(other, 'close')
+    expect(await prunable()).toEqual([true])
   })
 })
 
