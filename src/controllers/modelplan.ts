@@ -165,9 +165,17 @@ function resolved(model: Model, { shape, digest, resolvedRevision, files }: HubM
   }
   const bytes = files.reduce((sum, file) => sum + file.sizeBytes, 0)
   const counted = `${files.length} ${files.length === 1 ? 'file' : 'files'}, ${bytes} bytes`
-  const message = sourceOfModel(model)?.revision === '' ? counted : `commit ${resolvedRevision}: ${counted}`
+  const revision = sourceOfModel(model)?.revision ?? ''
+  const message =
+    revision === ''
+      ? counted
+      : `commit ${resolvedRevision}: ${counted}${revision === resolvedRevision ? '' : standsText(revision)}`
   return say(model, { status: 'True', reason: RESOLVED, message }, nowMs, status)
 }
+
+/** A branch may go on; nobody looks again, so that all nodes run the same files. */
+const standsText = (revision: string): string =>
+  `; it stays when ${revision} moves on: delete this Model to have that read anew`
 
 /** The hub is asked once per source and revision: other Models of it get what the first one knows. */
 function spread(models: readonly Model[], known: Model, nowMs: number): readonly StoreAction[] {

@@ -86,6 +86,9 @@ describe('a deployment names a source on the hub', () => {
     await settled()
     expect(model()?.spec).toEqual({ source, revision: 'main' })
     expect(model()?.status).toMatchObject({ ...read, conditions: [{ type: 'Resolved', status: 'True' }] })
+    expect(condition()?.message).toMatch(
+      /^commit [0-9a-f]{40}: \d files?, \d+ bytes; it stays when main moves on: delete this Model to have that read anew$/,
+    )
     expect(scheduled('chat')?.reason).not.toBe('ModelShapePending')
     expect(plane.reasons()).toContain('Resolved')
   })
