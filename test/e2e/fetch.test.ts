@@ -6,7 +6,7 @@
 import { readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { isTrue } from '../../src/api/conditions.ts'
+import { findCondition, isTrue } from '../../src/api/conditions.ts'
 import type { Model } from '../../src/api/model.ts'
 import type { Node } from '../../src/api/node.ts'
 import type { Shard } from '../../src/api/shard.ts'
@@ -227,6 +227,9 @@ test('a branch that moves under way: one commit comes whole, its progress is wat
   const model = async () =>
     ((await dev.client.list({ kind: 'Model' })).items as readonly Model[]).find((m) => m.spec.source === source)
   expect((await model())?.status?.resolvedRevision).toBe(first)
+  const resolved = findCondition((await model())?.status?.conditions, 'Resolved')
+  expect(resolved?.message).toContain(`commit ${first}: 4 files`)
+  expect(resolved?.message).toContain('it stays when main moves on: delete this Model to have that read anew')
   const { name = '' } = (await model())?.metadata ?? {}
   expect((await dev.mctl('delete', 'model', name)).code).toBe(0)
   await until(async () => (await model())?.status?.resolvedRevision === second, 20_000, 'it is read anew')
