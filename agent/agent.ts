@@ -3,6 +3,7 @@
  * the server's absence (shards serve on) and is itself outlived by its shards (the hosts live on). All that touches
  * time, disk, processes or the network comes in by a door, so that the simulator runs this very class.
  */
+import type { ConditionUpdate } from '../src/api/conditions.ts'
 import type { LinkMeasurement, LinkOrder } from '../src/api/links.ts'
 import type { Peer } from '../src/api/peers.ts'
 import type { Clock, Random } from '../src/lib/clock.ts'
@@ -47,6 +48,8 @@ export interface AgentDoors extends Pick<ContactDoors, 'trusts' | 'onTrust' | 's
   readonly measureLink?: (order: LinkOrder) => Promise<LinkMeasurement>
   /** Hears in each pass whether a shard is wanted or alive here: whatever is no shard makes room for it. */
   readonly onShards?: (areHere: boolean) => void
+  /** What else is to be said of the Node; absent: nothing. */
+  readonly conditions?: () => readonly ConditionUpdate[]
   readonly record: AgentRecord
   /** Among the agents of one machine; absent: this is the only one. */
   readonly pressureTurn?: PressureTurn

@@ -6,6 +6,8 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { isIPv4, isIPv6 } from 'node:net'
+import { isDeepStrictEqual } from 'node:util'
+import type { ConditionUpdate } from '../src/api/conditions.ts'
 import { messageOf } from '../src/lib/errors.ts'
 import { isLoopbackHost, splitHostPort } from '../src/lib/hostport.ts'
 import type { Logger } from '../src/lib/log.ts'
@@ -92,9 +94,10 @@ export class Firewall {
   readonly #options: FirewallOptions
   readonly #id: string
   readonly #wanted = new Map<string, readonly Gate[]>()
-  #inForce: string | undefined
+  #inForce: readonly Gate[] | undefined
   #changing: Promise<void> = Promise.resolve()
-  #complained = false
+  /** Of the gates that are wanted and not in force. */
+  #open: { readonly ports: readonly number[]; readonly why: string } | undefined
 
   constructor(options: FirewallOptions) {
     this.#options = options
@@ -107,6 +110,11 @@ export class Firewall {
    */
   set(gates: readonly Gate[], owner = 'gangs'): Promise<void> {
     this.#wanted.set(owner, gates)
+    return this.again()
+  }
+
+  /** Tries what failed once more: what was in the way may be gone. */
+  again(): Promise<void> {
     this.#changing = this.#changing.then(() => {
       const all = [...this.#wanted.values()].flat()
       return this.#set(all.sort((a, b) => a.port - b.port))
@@ -114,25 +122,47 @@ export class Firewall {
     return this.#changing
   }
 
+  /** What the Node says of it. */
+  condition(): ConditionUpdate {
+    const type = 'GangPortsOpen'
+    if (this.#open === undefined)
+      return {
+        ...{ type, status: 'False', reason: 'GangPortsKept' },
+        message: 'while a gang runs, its ports are open to its members alone',
+      }
+    const { ports, why } = this.#open
+    return {
+      ...{ type, status: 'True', reason: 'FirewallNotSet' },
+      message: `open to everybody on the network: gang ports ${ports.join(', ')}. The firewall could not be told (${why}). ${REMEDY}`,
+    }
+  }
+
   async #set(gates: readonly Gate[]): Promise<void> {
     const { platform, run = execute, log } = this.#options
-    const wanted = JSON.stringify(gates)
-    if (wanted === this.#inForce) return
+    const before = this.#inForce
+    const complained = this.#open !== undefined
+    this.#open = undefined
+    if (isDeepStrictEqual(gates, before)) return
     try {
       for (const program of programsFor(platform, this.#id, gates)) await run(program)
-      this.#inForce = wanted
+      this.#inForce = gates
       if (gates.length > 0) log.info('ports of gangs are open to their members alone', { gates })
     } catch (error) {
-      // Without a gate there is nothing that had to be closed.
-      if (gates.length === 0 || this.#complained) return
-      this.#complained = true
-      log.warn(
-        'ports of gangs are open to everybody on the network: the firewall could not be told. The agent needs root (mctl agent install), on Linux also nft (package nftables)',
-        { error: messageOf(error) },
-      )
+      // Rules of before stand; without a gate that is missing there is nothing that had to be closed.
+      const missing = gates.filter((gate) => !before?.some((other) => isDeepStrictEqual(gate, other)))
+      if (missing.length === 0) return
+      this.#open = { ports: missing.map(({ port }) => port), why: messageOf(error) }
+      if (!complained)
+        log.warn('ports of gangs are open to everybody on the network: the firewall could not be told', {
+          error: messageOf(error),
+          remedy: REMEDY,
+        })
     }
   }
 }
+
+const REMEDY =
+  'The agent needs root (`mctl agent install`), on Linux also nft (package nftables); it is tried again every minute'
 
 function execute({ argv: [command = '', ...args], input }: Program): Promise<void> {
   return new Promise((resolve, reject) => {

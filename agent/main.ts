@@ -5,7 +5,7 @@
 import { mkdirSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { shapeOfModel } from '../src/api/modelfiles/shape.ts'
-import { systemClock, systemRandom } from '../src/lib/clock.ts'
+import { every, systemClock, systemRandom } from '../src/lib/clock.ts'
 import { OpError, isOpError, messageOf } from '../src/lib/errors.ts'
 import type { Logger } from '../src/lib/log.ts'
 import { connect } from '../src/rpc/grpcclient.ts'
@@ -41,7 +41,7 @@ import { machineDoors } from './observe/doors.ts'
 import { Firewall } from './firewall.ts'
 import type { Observe } from './observe/facts.ts'
 import { createObserver } from './observe/index.ts'
-import { loopbackPorts, portObserver, systemInterfaces } from './observe/ports.ts'
+import { loopbackPorts, networksOf, portObserver, systemInterfaces } from './observe/ports.ts'
 import type { Simulation } from './observe/simulate.ts'
 import { parseSimulation, reportAs } from './observe/simulate.ts'
 import { PortPool, checkPortRange, defaultPortRange, ephemeralRange, parsePortRange } from './ports.ts'
@@ -50,6 +50,8 @@ import { fileRecord } from './record.ts'
 import type { Runtimes } from './runtimes/index.ts'
 import { probeEngines, runtimesOf } from './runtimes/index.ts'
 import { openHosts } from './shardhost/hosts.ts'
+import { notAsked } from './thunderbolt/condition.ts'
+import { checkKeeping, thunderboltKeeper } from './thunderbolt/real.ts'
 
 export interface RunAgentOptions {
   /** `host:port` of the server. */
@@ -72,6 +74,8 @@ export interface RunAgentOptions {
   readonly labels?: Readonly<Record<string, string>>
   /** Of `mctl join-token create`; needed once, until the agent has credentials of its own. */
   readonly token?: string
+  /** Give Thunderbolt cables the addresses that the server gave out, for as long as the agent runs. macOS, root. */
+  readonly configureThunderbolt?: boolean
   /** Where `hf://` models come from; absent: this agent fetches none. */
   readonly hub?: HubOptions
   readonly agentVersion: string
@@ -83,6 +87,9 @@ export interface RunAgentOptions {
   /** Shortens the drain of `stopShards`. */
   readonly hurry?: AbortSignal
 }
+
+/** What the firewall did not take is told to it again after so long. */
+const FIREWALL_AGAIN_MS = 60_000
 
 /** IPv4 address under which this node's shards listen while the cluster has no identities. */
 const LOOPBACK = '127.0.0.1'
@@ -97,6 +104,7 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
   const simulation = options.simulate === undefined ? undefined : parseSimulation(options.simulate)
   const portRange = options.portRange === undefined ? defaultPortRange : parsePortRange(options.portRange)
   checkPortRange(portRange, ephemeralRange(process.platform, portRangeOfKernel()))
+  if (options.configureThunderbolt === true) checkKeeping(simulation !== undefined)
   mkdirSync(dataDir, { recursive: true, mode: 0o700 })
   const lock = lockFolder(dataDir)
   const over = new AbortController()
@@ -134,6 +142,10 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
       fetcher && (await openDoor({ ...options, address, credentialsFile, bootId, claims: fetcher.claims, members }))
     const firewall = new Firewall({ platform: process.platform, dataDir, log })
     const guarded = credentialsFile === undefined ? {} : { firewall }
+    const thunderbolt =
+      options.configureThunderbolt === true
+        ? thunderboltKeeper({ ...options, client, address, isJoined: credentialsFile !== undefined })
+        : undefined
     const hosts = openHosts({ ...hostDoors, ...guarded })
     const isServing = () => hosts.list().some(({ state }) => state !== undefined && state.phase !== 'Exited')
     const credentials = credentialsFile === undefined ? undefined : () => credentialsOf(dataDir)
@@ -166,6 +178,11 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
         observe: machine.observe,
         probeEngines: machine.probe,
         ...(links === undefined ? {} : { measureLink: links.measure, onShards: links.onShards }),
+        conditions: () => [
+          ...(credentialsFile === undefined ? [] : [firewall.condition()]),
+          ...(thunderbolt === undefined ? [] : [thunderbolt.condition()]),
+          ...(thunderbolt === undefined && process.platform === 'darwin' ? [notAsked] : []),
+        ],
         record: fileRecord(dataDir),
         pressureTurn: sharedTurn(join(options.userDataDir, 'pressure'), systemClock),
         clock: systemClock,
@@ -186,9 +203,11 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
     listen(agent, options)
     const awake = keepAwake({ platform: process.platform, clock: systemClock, signal: over.signal, busy: isServing })
     const scanning = shelf.run(over.signal)
+    const keeping = thunderbolt?.run(over.signal)
+    void every(systemClock, FIREWALL_AGAIN_MS, over.signal, () => firewall.again())
     const end = await agent.run()
     over.abort()
-    await Promise.all([scanning, awake])
+    await Promise.all([scanning, awake, keeping])
     await Promise.all([door?.close(), links?.door.close()])
     client.close()
     return end.kind === 'Stopped' ? 0 : 1
@@ -336,7 +355,14 @@ function machineOf(
   const { platform } = process
   const portDoors = { ...machineDoors, interfaces: systemInterfaces }
   const ports = loopbackOnly ? loopbackPorts : portObserver({ platform, doors: portDoors, clock: systemClock })
-  const plain = createObserver({ platform, doors: machineDoors, dataDir: options.dataDir, ports })
+  const plain = createObserver({
+    platform,
+    doors: machineDoors,
+    dataDir: options.dataDir,
+    ports,
+    // Only Macs have cables whose addresses must keep out of them.
+    ...(platform === 'darwin' && !loopbackOnly ? { networks: () => networksOf(systemInterfaces()) } : {}),
+  })
   const withGpu: Observe = async (own) => {
     const facts = await plain(own)
     return gpuMemoryBytes === undefined ? facts : { ...facts, gpuMemoryBytes }

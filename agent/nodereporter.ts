@@ -2,6 +2,7 @@
  * What this agent says of its own Node: looks at the machine, asks the engines what they offer, and brings to the
  * server what differs from what this session acknowledged.
  */
+import type { ConditionUpdate } from '../src/api/conditions.ts'
 import type { Condition } from '../src/api/meta.ts'
 import type { Clock } from '../src/lib/clock.ts'
 import { isOpError, messageOf } from '../src/lib/errors.ts'
@@ -34,6 +35,8 @@ export interface NodeReporterDoors {
   readonly address: string
   readonly modelsDoor?: NodeStatusInput['modelsDoor']
   readonly linksDoor?: NodeStatusInput['linksDoor']
+  /** Absent: nothing but what facts and engines say. */
+  readonly conditions?: (() => readonly ConditionUpdate[]) | undefined
   readonly ownEngines: () => OwnEngines
   readonly session: () => OpenSession | undefined
   readonly nowMs: () => number
@@ -195,6 +198,7 @@ export class NodeReporter {
       modelsDoor,
       linksDoor,
       conditions: this.#conditions,
+      more: this.#doors.conditions?.() ?? [],
       nowMs: nowMs(),
     })
   }

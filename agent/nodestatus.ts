@@ -22,6 +22,8 @@ export interface NodeStatusInput {
   readonly models: readonly LocalModel[] | undefined
   /** Why a fetch waits for room; undefined: none does. */
   readonly blockedFetch?: string | undefined
+  /** What else this machine says of itself: its firewall, its Thunderbolt links. */
+  readonly more?: readonly ConditionUpdate[]
   /** Memory is short, or was until a moment ago (pressure.ts). */
   readonly memoryPressed?: boolean
   readonly agentVersion: string
@@ -38,7 +40,7 @@ export interface NodeStatusInput {
 
 export type NodeReport = Pick<
   NodeStatus,
-  'nodeInfo' | 'capacity' | 'engines' | 'models' | 'ports' | 'addresses' | 'conditions'
+  'nodeInfo' | 'capacity' | 'engines' | 'models' | 'ports' | 'networks' | 'addresses' | 'conditions'
 >
 
 /** The agent's part of Node.status: equal inputs give equal reports, so that only changes are written. */
@@ -62,23 +64,34 @@ export function nodeReport(input: NodeStatusInput): NodeReport {
     engines: engines.engines,
     ...(models === undefined ? {} : { models: models.map(modelReport) }),
     ...(facts.ports === undefined ? {} : { ports: facts.ports }),
+    ...(facts.networks === undefined ? {} : { networks: facts.networks }),
     addresses: [
       { type: 'Internal', address },
       ...(modelsDoor === undefined ? [] : [{ type: 'Models', ...addressOf(modelsDoor) } as const]),
       ...(linksDoor === undefined ? [] : [{ type: 'Links', ...addressOf(linksDoor) } as const]),
     ],
-    conditions: setConditions(input.conditions, conditionsOf(input), input.nowMs),
+    conditions: setConditions(input.conditions, [...conditionsOf(input), ...(input.more ?? [])], input.nowMs),
   }
 }
 
-/** What a server understands that is a version older and knows nothing of links, nor of who needs a model. */
-export function withoutNews({ ports: _, addresses, models, ...report }: NodeReport): NodeReport {
+/** What a server understands that is a version older and knows nothing of links and cables, nor of who needs a model. */
+export function withoutNews({
+  ports: _,
+  networks: _n,
+  addresses,
+  models,
+  conditions,
+  ...report
+}: NodeReport): NodeReport {
   return {
     ...report,
     ...(models && { models: models.map(({ revision: _r, prunable: _p, ...model }) => model) }),
     ...(addresses && { addresses: addresses.filter(({ type }) => type !== 'Links') }),
+    ...(conditions && { conditions: conditions.filter(({ type }) => !youngConditions.includes(type)) }),
   }
 }
+
+const youngConditions: readonly string[] = ['GangPortsOpen', 'ThunderboltNotSet']
 
 const addressOf = ({ address, port }: { readonly address: string; readonly port: number }) => ({ address, port })
 

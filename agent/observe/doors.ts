@@ -6,6 +6,19 @@ import type { MachineDoors } from './facts.ts'
 
 const run = promisify(execFile)
 
+/** Runs commands that are found on the search path. */
+export const textDoor =
+  (searchPath: string): MachineDoors['runText'] =>
+  async (command, args) => {
+    // The same words whatever the user's language is.
+    const env = { PATH: searchPath, LC_ALL: 'C' }
+    try {
+      return (await run(command, args, { encoding: 'utf8', timeout: 10_000, maxBuffer: 2 ** 24, env })).stdout
+    } catch {
+      return undefined
+    }
+  }
+
 export const machineDoors: MachineDoors = {
   async readText(path) {
     try {
@@ -14,14 +27,7 @@ export const machineDoors: MachineDoors = {
       return undefined
     }
   },
-  async runText(command, args) {
-    try {
-      const options = { encoding: 'utf8', timeout: 10_000, maxBuffer: 2 ** 24, env: commandEnv } as const
-      return (await run(command, args, options)).stdout
-    } catch {
-      return undefined
-    }
-  },
+  runText: textDoor('/usr/bin:/bin:/usr/sbin:/sbin'),
   async volume(path) {
     try {
       const { bavail, blocks, bsize } = await statfs(path)
@@ -31,6 +37,3 @@ export const machineDoors: MachineDoors = {
     }
   },
 }
-
-/** The same words whatever the user's language is. */
-const commandEnv = { PATH: '/usr/bin:/bin:/usr/sbin:/sbin', LC_ALL: 'C' }

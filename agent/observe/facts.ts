@@ -1,6 +1,6 @@
 /** What is true of this machine: the agent reports it, nothing here decides. Bytes, as counted by the OS. */
 
-import type { NodePort } from '../../src/api/node.ts'
+import type { NodeNetwork, NodePort } from '../../src/api/node.ts'
 
 export type Pressure = 'Normal' | 'Warn' | 'Critical'
 
@@ -39,6 +39,8 @@ export interface MachineFacts extends FixedFacts, LiveFacts {
   readonly simulated?: boolean
   /** Absent: nobody looked, or a simulated node, whose cables are not its own. */
   readonly ports?: readonly NodePort[]
+  /** Of a Mac that may have Thunderbolt cables. */
+  readonly networks?: readonly NodeNetwork[]
 }
 
 /** Our own engines, which headroom does not count as others. */

@@ -1,5 +1,6 @@
 /** The observer of this platform: fixed facts once, live ones at each call. */
 import * as darwin from './darwin/observe.ts'
+import type { NodeNetwork } from '../../src/api/node.ts'
 import type { FixedFacts, MachineDoors, Observe } from './facts.ts'
 import * as linux from './linux/observe.ts'
 import type { ObservePorts } from './ports.ts'
@@ -11,10 +12,12 @@ export interface ObserverOptions {
   readonly dataDir: string
   /** Absent: nothing is said of ports. */
   readonly ports?: ObservePorts
+  /** Absent: nothing is said of networks. */
+  readonly networks?: () => readonly NodeNetwork[]
 }
 
 /** On another platform than macOS the Linux way is taken; what it lacks reads as unknown. */
-export function createObserver({ platform, doors, dataDir, ports }: ObserverOptions): Observe {
+export function createObserver({ platform, doors, dataDir, ports, networks }: ObserverOptions): Observe {
   let fixed: Promise<FixedFacts> | undefined
   return async (own) => {
     fixed ??= platform === 'darwin' ? darwin.observeFixed(doors) : linux.observeFixed(doors)
@@ -25,6 +28,12 @@ export function createObserver({ platform, doors, dataDir, ports }: ObserverOpti
       ports?.(),
     ])
     const disk = volume === undefined ? {} : { diskFreeBytes: volume.freeBytes, diskTotalBytes: volume.totalBytes }
-    return { ...facts, ...live, ...disk, ...(seen === undefined ? {} : { ports: seen }) }
+    return {
+      ...facts,
+      ...live,
+      ...disk,
+      ...(seen === undefined ? {} : { ports: seen }),
+      ...(networks === undefined ? {} : { networks: networks() }),
+    }
   }
 }

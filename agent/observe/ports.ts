@@ -4,7 +4,8 @@
  */
 import { networkInterfaces } from 'node:os'
 import { isDeepStrictEqual } from 'node:util'
-import type { NodePort } from '../../src/api/node.ts'
+import type { NodeNetwork, NodePort } from '../../src/api/node.ts'
+import { isLinkLocal } from '../../src/lib/ipv4.ts'
 import type { Clock } from '../../src/lib/clock.ts'
 import { darwinPorts } from './darwin/ports.ts'
 import type { MachineDoors } from './facts.ts'
@@ -28,6 +29,16 @@ export interface PortDoors extends Pick<MachineDoors, 'readText' | 'runText'> {
 }
 
 export const systemInterfaces = (): Interfaces => networkInterfaces() as Interfaces
+
+/** IPv4 networks of all interfaces, those of tunnels and virtual machines too; not those that machines give themselves. */
+export const networksOf = (interfaces: Interfaces): readonly NodeNetwork[] =>
+  Object.entries(interfaces)
+    .flatMap(([name, found]) =>
+      found
+        .filter(({ family, internal, address }) => family === 'IPv4' && !internal && !isLinkLocal(address))
+        .flatMap(({ cidr }) => (cidr === null ? [] : [{ interface: name, address: cidr }])),
+    )
+    .sort((a, b) => (`${a.interface} ${a.address}` < `${b.interface} ${b.address}` ? -1 : 1))
 
 /** undefined: nothing could be read yet. */
 export type ObservePorts = () => Promise<readonly NodePort[] | undefined>

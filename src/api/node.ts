@@ -70,6 +70,27 @@ export interface NodePort {
   readonly rdma?: boolean
 }
 
+/** An IPv4 network that the node is in, on any interface: addresses of cables keep out of it. */
+export interface NodeNetwork {
+  readonly interface: string
+  /** Own address with the length of the prefix: 10.0.0.5/24. */
+  readonly address: string
+}
+
+/**
+ * The addresses that a Thunderbolt cable's two ports are to have, a subnet of its own. Given out by the server, for
+ * both ends have to agree; set by the agents that were asked to (`mctl agent --configure-thunderbolt`).
+ */
+export interface NodeCable {
+  readonly peer: string
+  /** Of the own port, and of the peer's: names of interfaces change from boot to boot. */
+  readonly domainUuid: string
+  readonly peerDomainUuid: string
+  /** With the length of the prefix: 10.217.0.1/30. */
+  readonly address: string
+  readonly peerAddress: string
+}
+
 export interface NodeLink {
   readonly peer: string
   readonly type: LinkType
@@ -119,12 +140,16 @@ export interface NodeStatus {
   readonly models?: readonly NodeModel[]
   readonly engines?: readonly EngineInfo[]
   readonly ports?: readonly NodePort[]
+  /** Absent: those of the ports are all that is known. */
+  readonly networks?: readonly NodeNetwork[]
+  /** Written by the server alone. */
+  readonly cables?: readonly NodeCable[]
   /** The server finds them by the ports of both ends; those of a node that reports no ports are left as they are. */
   readonly links?: readonly NodeLink[]
   readonly addresses?: readonly NodeAddress[]
   /** Written by the server alone, in clusters with identities. */
   readonly trust?: NodeTrust
-  /** Ready (server), MemoryPressure, DiskPressure, ThermalPressure (agent), Overcommitted, Drained while spec.drain is set (server). */
+  /** Ready (server), MemoryPressure, DiskPressure, ThermalPressure and what else its machine lacks (agent), Overcommitted, Drained while spec.drain is set (server). */
   readonly conditions?: readonly Condition[]
 }
 

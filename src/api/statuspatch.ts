@@ -12,9 +12,26 @@ import type { Shard, ShardStatus } from './shard.ts'
 export type StatusPatch = Readonly<Record<string, unknown>>
 
 /** Node conditions that an agent observes itself. */
-export const agentConditionTypes = ['MemoryPressure', 'DiskPressure', 'ThermalPressure', 'EngineMissing'] as const
+export const agentConditionTypes = [
+  'MemoryPressure',
+  'DiskPressure',
+  'ThermalPressure',
+  'EngineMissing',
+  'GangPortsOpen',
+  'ThunderboltNotSet',
+] as const
 
-const nodeFields = ['nodeInfo', 'capacity', 'engines', 'ports', 'links', 'addresses', 'models', 'conditions'] as const
+const nodeFields = [
+  'nodeInfo',
+  'capacity',
+  'engines',
+  'ports',
+  'networks',
+  'links',
+  'addresses',
+  'models',
+  'conditions',
+] as const
 const shardFields = [
   'phase',
   'pid',

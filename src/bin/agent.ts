@@ -41,6 +41,7 @@ export async function runAgentProcess(flags: AgentFlags, env: Env, signals: Sign
     ...(flags.simulate === undefined ? {} : { simulate: flags.simulate }),
     ...(flags.share === undefined ? {} : { share: flags.share }),
     ...(flags.token === undefined ? {} : { token: flags.token }),
+    ...(flags.configureThunderbolt === true ? { configureThunderbolt: true } : {}),
   })
 }
 

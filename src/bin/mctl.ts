@@ -24,6 +24,7 @@ const starters: Starters = {
   gateway: async (flags) => (await import('./gateway.ts')).runGateway(flags, signals),
   agent: async (flags) => (await import('./agent.ts')).runAgentProcess(flags, env, signals),
   join: async (flags) => (await import('./agent.ts')).joinOnce(flags, signals),
+  thunderbolt: async (flags) => (await import('./thunderbolt.ts')).lookAtLinks(flags),
   backup: async ({ folder, dataDir }) =>
     (await import('./backup.ts')).backupServer(dataDir ?? (await serverDir()), folder),
   restore: async ({ folder, dataDir }) =>

@@ -44,10 +44,27 @@ export interface Starters {
   dev(options: DevFlags): Promise<number>
   /** Joins with the token, unless the data folder holds credentials or the server is on loopback without identities. */
   join(options: JoinFlags): Promise<void>
+  /** `Set` is a dry run always: setting is the agent's. */
+  thunderbolt(options: ThunderboltFlags): Promise<ThunderboltReport>
   backup(options: BackupFlags): Promise<{ readonly withAuthority: boolean }>
   restore(options: BackupFlags): Promise<{ readonly withAuthority: boolean }>
 }
 /** `folder` is the backup's; `dataDir` the server's, undefined: where `mctl server` keeps it. */
+/** One look at the addresses of Thunderbolt links, or undoing them; no agent runs. */
+export interface ThunderboltFlags {
+  readonly verb: 'Set' | 'Undo'
+  readonly dryRun: boolean
+  readonly server: string
+  readonly name: string
+  readonly dataDir: string
+}
+/** What was done, or with `dryRun` would be; and why something is not. */
+export interface ThunderboltReport {
+  readonly steps: readonly { readonly argv: readonly string[]; readonly why: string }[]
+  readonly refusals: readonly { readonly message: string }[]
+  /** Cables with addresses of their own. */
+  readonly cables: readonly { readonly peer: string; readonly address: string }[]
+}
 export interface BackupFlags {
   readonly folder: string
   readonly dataDir: string | undefined
@@ -93,6 +110,7 @@ export interface AgentFlags {
   readonly simulate: string | undefined
   /** Of `mctl join-token create`. */
   readonly token: string | undefined
+  readonly configureThunderbolt?: boolean | undefined
   /** N: report 1/N of the machine (several agents of one `mctl dev`). */
   readonly share: number | undefined
 }

@@ -23,8 +23,8 @@ export const linksLoop = ({ store }: ControllerDoors): Loop => ({
 
 function changesLinks({ type, object, previous }: Change): boolean {
   if (!isOfKind(object, 'Node')) return false
-  const { ports, addresses } = object.status ?? {}
+  const { ports, networks, addresses } = object.status ?? {}
   if (type !== 'MODIFIED') return ports !== undefined || type === 'DELETED'
   const before = (previous as Node | undefined)?.status
-  return !isDeepStrictEqual([ports, addresses], [before?.ports, before?.addresses])
+  return !isDeepStrictEqual([ports, networks, addresses], [before?.ports, before?.networks, before?.addresses])
 }

@@ -84,7 +84,7 @@ test('every command has an example, and every example does what it says', async 
 
 /** What a command that did what it says may tell beside it. */
 const harmless =
-  /^(waiting until .*\n|No (events|links|resources) found.*\n|Edit cancelled, no changes made\.\n|`mctl .*` makes it the current one\.\n|.*(is not shown again|lets it in again|has the old address|server restore`|`mctl agent status` says how it does)\.\n)?$/
+  /^(waiting until .*\n|No (events|links|resources) found.*\n|Edit cancelled, no changes made\.\n|`mctl .*` makes it the current one\.\n|.*(is not shown again|lets it in again|has the old address|server restore`|`mctl agent status` says how it does|here is nothing to (set|undo))\.\n)?$/
 
 async function follow(example: string): Promise<void> {
   const argv = wordsOf(example)

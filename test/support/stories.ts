@@ -154,6 +154,7 @@ export class StoryWorld {
         agent: starter('agent'),
         dev: starter('dev'),
         join: () => Promise.resolve(),
+        thunderbolt: () => Promise.resolve({ steps: [], refusals: [], cables: [] }),
         backup: () => Promise.resolve({ withAuthority: false }),
         restore: () => Promise.resolve({ withAuthority: false }),
       },

@@ -35,17 +35,29 @@ export async function observeFixed(doors: MachineDoors): Promise<FixedFacts> {
     displayGpuCores((await doors.runText('system_profiler', ['-json', 'SPDisplaysDataType'])) ?? '')
   const version = osVersion(swVers)
   const model = values.get('hw.model') ?? profile.model
-  const bootSeconds = bootTimeSeconds(values.get('kern.boottime') ?? '')
   return {
     chip: values.get('machdep.cpu.brand_string') ?? profile.chip ?? 'unknown',
     memoryBytes: sysctlNumber(values, 'hw.memsize') ?? (await memoryFromPressure(doors)) ?? 0,
-    // The time of the boot moves when the clock is set; the session's id does not, where this macOS tells it.
-    bootId: sysctlValues(session).get('kern.bootsessionuuid') ?? `boot-${bootSeconds ?? 'unknown'}`,
+    bootId: bootIdIn(session, sysctl),
     ...(gpuCores === undefined ? {} : { gpuCores }),
     ...(version === undefined ? {} : { osVersion: version }),
     ...(model === undefined ? {} : { hardwareModel: model }),
   }
 }
+
+/** Of the machine since it started: as in the fixed facts, without the rest of them. */
+export async function bootIdOf({ runText }: Pick<MachineDoors, 'runText'>): Promise<string> {
+  // Apart: sysctl fails as a whole over a name that it does not know.
+  const [session = '', time = ''] = await Promise.all(
+    ['kern.bootsessionuuid', 'kern.boottime'].map((name) => runText('sysctl', [name])),
+  )
+  return bootIdIn(session, time)
+}
+
+/** The time of the boot moves when the clock is set; the session's id does not, where this macOS tells it. */
+const bootIdIn = (session: string, time: string): string =>
+  sysctlValues(session).get('kern.bootsessionuuid') ??
+  `boot-${bootTimeSeconds(sysctlValues(time).get('kern.boottime') ?? '') ?? 'unknown'}`
 
 const memoryFromPressure = async (doors: MachineDoors): Promise<number | undefined> =>
   memoryPressure((await doors.runText('memory_pressure', ['-Q'])) ?? '')?.memoryBytes

@@ -58,6 +58,8 @@ const list = (value: unknown): readonly unknown[] => (Array.isArray(value) ? (va
 
 export interface Interface {
   readonly name: string
+  /** Switched on; whether anything is at the other end is `active`. */
+  readonly up: boolean
   readonly active: boolean
   /** 192.168.1.5/24, fe80::1%en0/64 */
   readonly addresses: readonly string[]
@@ -76,6 +78,7 @@ export const interfaces = (text: string): readonly Interface[] =>
       const speedGbps = mediumGbps(/^\s+media: (.*)$/m.exec(block)?.[1] ?? '')
       return {
         name: /^[a-z]+\d+/.exec(block)?.[0] ?? '',
+        up: /^[a-z]+\d+: flags=[0-9a-f]+<(?:[A-Z0-9]+,)*UP[,>]/.test(block),
         active: /^\s+status: active$/m.test(block),
         addresses: [...ipv4Of(block), ...linkLocalOf(block)],
         members: [...block.matchAll(/^\s+member: (\S+)/gm)].map(([, member = '']) => member),
@@ -84,7 +87,8 @@ export const interfaces = (text: string): readonly Interface[] =>
     })
 
 const ipv4Of = (block: string): readonly string[] =>
-  [...block.matchAll(/^\s+inet (\d+\.\d+\.\d+\.\d+) netmask (0x[0-9a-f]{8})/gm)].map(
+  // A tunnel says `inet A --> B netmask …`.
+  [...block.matchAll(/^\s+inet (\d+\.\d+\.\d+\.\d+)(?: --> \S+)? netmask (0x[0-9a-f]{8})/gm)].map(
     ([, address = '', mask = '']) => `${address}/${prefixOf(Number(mask))}`,
   )
 const linkLocalOf = (block: string): readonly string[] =>

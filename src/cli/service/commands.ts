@@ -1,4 +1,5 @@
 /** `mctl agent install | uninstall | status | doctor`: the agent as a service of this machine, and what the machine lacks. */
+import { join } from 'node:path'
 import type { Command } from 'commander'
 import { examples, serverOption, subcommand } from '../commandform.ts'
 import type { Done } from '../commandform.ts'
@@ -15,6 +16,7 @@ interface Flags {
   readonly name?: string
   readonly dataDir?: string
   readonly modelsDir?: string
+  readonly configureThunderbolt?: boolean
 }
 
 export function addServiceCommands(agent: Command, cli: Cli, done: Done): void {
@@ -28,7 +30,17 @@ export function addServiceCommands(agent: Command, cli: Cli, done: Done): void {
       .option('--data-dir <dir>', 'where the agent keeps its state')
       .option('--models-dir <dir>', 'folder with the model folders')
   placed('install', 'Join with $MCTL_TOKEN if need be, and run the agent as a service from now on. Needs root.')
-    .addHelpText('after', examples('mctl agent install --server 10.0.0.5:6480 --name mini-2'))
+    .option(
+      '--configure-thunderbolt',
+      'give cables to other nodes addresses of their own, at each start and change (macOS)',
+    )
+    .addHelpText(
+      'after',
+      examples(
+        'mctl agent install --server 10.0.0.5:6480 --name mini-2',
+        'mctl agent install --server 10.0.0.5:6480 --name mini-2 --configure-thunderbolt',
+      ),
+    )
     .action(async (_: object, called: Command) => done(await install(cli, flagsOf(called))))
   below(
     'uninstall',
@@ -45,6 +57,9 @@ async function install(cli: Cli, flags: Flags): Promise<number> {
   const machine = await cli.machine()
   requireRoot(machine, 'install')
   const server = serverAddress(cli, flags.server)
+  const configures = flags.configureThunderbolt === true
+  if (configures && machine.platform !== 'darwin')
+    throw new CliError('install the agent with --configure-thunderbolt: that is for macOS; nothing was changed')
   const place = await machine.agentPlace(flags)
   const found = examine(await machine.facts(place, server)).filter(
     ({ name, state }) => state !== 'OK' && name !== MEMBERSHIP,
@@ -62,6 +77,7 @@ async function install(cli: Cli, flags: Flags): Promise<number> {
     place.dataDir,
     '--models-dir',
     place.modelsDir,
+    ...(configures ? ['--configure-thunderbolt'] : []),
   ]
   const spec = {
     argv: [...machine.program, 'agent', ...flagWords],
@@ -98,6 +114,11 @@ async function uninstall(cli: Cli): Promise<number> {
   await machine.remove(path)
   cli.terminal.out('agent uninstalled\n')
   cli.terminal.err('Its shards run on until their server stops them; its data folder and credentials stay.\n')
+  const { dataDir } = await machine.agentPlace({})
+  if (machine.exists(join(dataDir, 'thunderbolt.json')))
+    cli.terminal.err(
+      'Addresses of Thunderbolt links are still set: `sudo -E mctl agent --undo-thunderbolt`, or a restart of this Mac, takes them away.\n',
+    )
   return 0
 }
 

@@ -5,7 +5,7 @@
  */
 import type { LinkType, Node, NodeLink, NodePort } from '../../api/node.ts'
 import { isLoopbackHost } from '../../lib/hostport.ts'
-import { isLinkLocal, parseCidr, sameSubnet } from './addresses.ts'
+import { isLinkLocal, parseCidr, sameSubnet } from '../../lib/ipv4.ts'
 
 /** Links by node, for the nodes that report ports. What was measured of a link stays with it while its ends stay. */
 export function matchLinks(nodes: readonly Node[]): ReadonlyMap<string, readonly NodeLink[]> {
@@ -56,7 +56,7 @@ const sharedAddress = (own: readonly NodePort[], other: readonly NodePort[]): st
     .map((cidr) => parseCidr(cidr)?.address)[0]
 
 /** Both ends of a cable see it; one of them may have looked before it was plugged in. */
-const isCable = (a: NodePort, b: NodePort): boolean =>
+export const isCable = (a: NodePort, b: NodePort): boolean =>
   (a.domainUuid !== undefined && a.domainUuid === b.peerDomainUuid) ||
   (b.domainUuid !== undefined && b.domainUuid === a.peerDomainUuid)
 
@@ -119,7 +119,8 @@ function sharedSubnet(a: NodePort, b: NodePort): readonly [string, string] | und
   return ends === undefined ? undefined : [ends[0] ?? '', ends[1] ?? '']
 }
 
-const ipv4Of = ({ addresses }: NodePort): readonly string[] => addresses.filter((cidr) => parseCidr(cidr) !== undefined)
+export const ipv4Of = ({ addresses }: NodePort): readonly string[] =>
+  addresses.filter((cidr) => parseCidr(cidr) !== undefined)
 
 const ranks: readonly LinkType[] = [
   'WiFi',

@@ -1,23 +1,40 @@
-/** What is written of links when ports came, went or changed: each node's links where they differ, and one event of it. */
+/**
+ * What is written when ports came, went or changed: each node's links and the addresses of its cables where they
+ * differ, and one event of what changed of links.
+ */
 import { isDeepStrictEqual } from 'node:util'
-import type { Node, NodeLink } from '../../api/node.ts'
+import type { Node, NodeCable, NodeLink, NodeStatus } from '../../api/node.ts'
 import type { Plan } from '../actions.ts'
 import { event, setStatus } from '../actions.ts'
+import { assignCables } from './cables.ts'
 import { isSameLink, matchLinks } from './match.ts'
 
 export function planLinks(nodes: readonly Node[]): Plan {
   const links = matchLinks(nodes)
+  const cables = assignCables(nodes)
   const changed = nodes.flatMap((node) => {
     const found = links.get(node.metadata.name)
-    return found === undefined || isDeepStrictEqual(found, node.status?.links ?? []) ? [] : [{ node, found }]
+    if (found === undefined) return []
+    const { links: before = [], cables: given = [] } = node.status ?? {}
+    const own = cables.get(node.metadata.name) ?? []
+    return isDeepStrictEqual([found, own], [before, given]) ? [] : [{ node, found, own }]
   })
   return {
-    actions: changed.flatMap(({ node, found }) => [
-      setStatus(node, { ...node.status, links: found }),
+    actions: changed.flatMap(({ node, found, own }) => [
+      setStatus(node, withLinks(node.status, found, own)),
       ...changeEvent(node, found),
     ]),
-    report: changed.map(({ node, found }) => `${node.metadata.name}: ${found.length} links`),
+    report: changed.map(({ node, found, own }) => `${node.metadata.name}: ${found.length} links, ${own.length} cables`),
   }
+}
+
+/** Of a node without cables nothing is said of them. */
+function withLinks(
+  { cables: _, ...status }: NodeStatus = {},
+  links: readonly NodeLink[],
+  cables: readonly NodeCable[],
+) {
+  return { ...status, links, ...(cables.length === 0 ? {} : { cables }) }
 }
 
 function changeEvent(node: Node, found: readonly NodeLink[]) {

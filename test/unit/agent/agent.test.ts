@@ -5,6 +5,7 @@ import type { LocalModel } from '../../../agent/models.ts'
 import { fixedShelf } from '../../../agent/models.ts'
 import type { MachineFacts } from '../../../agent/observe/facts.ts'
 import { memoryRecord } from '../../../agent/record.ts'
+import type { ConditionUpdate } from '../../../src/api/conditions.ts'
 import type { Shard } from '../../../src/api/shard.ts'
 import { OpError } from '../../../src/lib/errors.ts'
 import { silentLogger } from '../../../src/lib/log.ts'
@@ -36,6 +37,7 @@ class Lab {
   readonly hosts = new MemoryHosts()
   readonly record
   facts: MachineFacts = { chip: 'Apple M4', memoryBytes: 16 * GIB, bootId: 'boot-1', headroomBytes: 9 * GIB }
+  conditions: readonly ConditionUpdate[] = []
   readonly agent: Agent
   end: AgentEnd | undefined
   #running: Promise<void> | undefined
@@ -53,6 +55,7 @@ class Lab {
         observe: () => Promise.resolve(this.facts),
         probeEngines: () =>
           Promise.resolve({ engines: [{ name: 'fake', version: '1', transports: ['Ring'] }], missing: [] }),
+        conditions: () => this.conditions,
         record: this.record,
         clock: this.clock,
         random: this.random,
@@ -355,6 +358,33 @@ describe('the node', () => {
     expect(server.writes).toHaveLength(1)
     expect(server.writes[0]?.patch).not.toHaveProperty('ports')
     expect(server.sentOf('Synced')).toHaveLength(1)
+  })
+
+  test('what the firewall and the cables say is a condition, of which a server of the version before is told nothing', async () => {
+    const { server, clock } = open()
+    const ports = [{ interface: 'en0', type: 'Ethernet', addresses: ['10.0.0.1/24'] }] as const
+    lab.facts = { ...lab.facts, ports, networks: [{ interface: 'en0', address: '10.0.0.1/24' }] }
+    const said = { type: 'GangPortsOpen', status: 'True', reason: 'FirewallNotSet', message: 'no nft' } as const
+    lab.conditions = [said]
+    await lab.start()
+    await clock.advance(6000)
+    const types = () => (server.writes.at(-1)?.patch['conditions'] as { type: string }[]).map(({ type }) => type)
+    expect(server.writes[0]?.patch).toMatchObject({ ports, networks: lab.facts.networks })
+    expect(types()).toContain('GangPortsOpen')
+    // It goes away by itself: nothing else has changed.
+    lab.conditions = [{ ...said, status: 'False', reason: 'GangPortsKept' }]
+    await clock.advance(6000)
+    expect(server.writes).toHaveLength(2)
+    expect(server.writes[1]?.patch['conditions']).toContainEqual(
+      expect.objectContaining({ type: 'GangPortsOpen', status: 'False', reason: 'GangPortsKept' }),
+    )
+    server.refuses = (patch) => ('networks' in patch ? new OpError('Forbidden', 'may not write networks') : undefined)
+    lab.network.cut('mini-1')
+    await clock.advance(60_000)
+    lab.network.heal('mini-1')
+    await clock.advance(60_000)
+    expect(server.writes.at(-1)?.patch).not.toHaveProperty('networks')
+    expect(types()).not.toContain('GangPortsOpen')
   })
 
   test('a simulated node reports no live memory', async () => {

@@ -90,11 +90,37 @@ test('what an earlier agent left is replaced at once, the same is not said twice
   await firewall.set(gates.toReversed())
   expect(ran).toHaveLength(2)
   refuse = true
-  await firewall.set([gates[0]!])
-  await firewall.set([gates[1]!])
+  await firewall.set([{ ...gates[0]!, port: 20_010 }])
+  await firewall.set([{ ...gates[1]!, port: 20_011 }])
   expect(warned).toEqual([expect.stringContaining('open to everybody on the network')])
   // It was not done, so it is tried again.
   refuse = false
-  await firewall.set([gates[1]!])
-  expect(ran.at(-1)?.input).toContain('20006')
+  await firewall.set([{ ...gates[1]!, port: 20_011 }])
+  expect(ran.at(-1)?.input).toContain('20011')
+})
+
+test('a firewall that cannot be told is a condition of the Node, and none when it can again', async () => {
+  let refuse: string | undefined
+  const run = () => (refuse === undefined ? Promise.resolve() : Promise.reject(new Error(refuse)))
+  const firewall = new Firewall({ platform: 'linux', dataDir: '/d', log: silentLogger, run })
+  const said = () => [firewall.condition().status, firewall.condition().reason]
+  refuse = 'spawn nft ENOENT'
+  await firewall.set([])
+  // No gang runs: there is nothing to keep.
+  expect(said()).toEqual(['False', 'GangPortsKept'])
+  await firewall.set(gates)
+  expect(said()).toEqual(['True', 'FirewallNotSet'])
+  expect(firewall.condition().message).toMatch(
+    /^open to everybody on the network: gang ports 20003, 20006\. The firewall could not be told \(spawn nft ENOENT\)\. The agent needs root .* nft /,
+  )
+  // Tried again with nothing that changed but the obstacle.
+  refuse = undefined
+  await firewall.again()
+  expect(said()).toEqual(['False', 'GangPortsKept'])
+  // What stands in force is not said to be open, and a gang that ends takes the trouble with it.
+  refuse = 'busy'
+  await firewall.set([...gates, { port: 20_009, members: ['10.0.0.1', '10.0.0.3'] }])
+  expect(firewall.condition().message).toContain('gang ports 20009.')
+  await firewall.set(gates)
+  expect(said()).toEqual(['False', 'GangPortsKept'])
 })

@@ -1,7 +1,7 @@
 /** Links from the ports of both ends. */
 import { describe, expect, test } from 'vitest'
 import type { Node, NodeLink, NodePort } from '../../../src/api/node.ts'
-import { parseCidr, sameSubnet } from '../../../src/planner/links/addresses.ts'
+import { parseCidr, sameSubnet } from '../../../src/lib/ipv4.ts'
 import { matchLinks } from '../../../src/planner/links/match.ts'
 import { planLinks } from '../../../src/planner/links/plan.ts'
 import { aMac } from './objects.ts'

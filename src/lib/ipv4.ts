@@ -25,3 +25,18 @@ export function sameSubnet(a: string, b: string): boolean {
 
 /** One that a machine gave itself for want of better. */
 export const isLinkLocal = (address: string): boolean => address.startsWith('169.254.')
+
+/** Some address is in both. Of two `address/length`; false where one is not IPv4. */
+export function overlap(a: string, b: string): boolean {
+  const [one, other] = [parseCidr(a), parseCidr(b)]
+  if (one === undefined || other === undefined) return false
+  const size = 2 ** (32 - Math.min(one.length, other.length))
+  return Math.floor(one.network / size) === Math.floor(other.network / size)
+}
+
+/** The address of a number, as in `Cidr.network`. */
+export const ipv4Text = (number: number): string =>
+  [2 ** 24, 2 ** 16, 2 ** 8, 1].map((part) => Math.floor(number / part) % 256).join('.')
+
+/** 30 → 255.255.255.252 */
+export const netmaskOf = (length: number): string => ipv4Text(2 ** 32 - 2 ** (32 - length))
