@@ -1,7 +1,7 @@
 /**
  * Which links there are, from the ports that nodes report: two ends of one Thunderbolt cable name each other, two ports
  * in one subnet can talk, and where there is neither, nodes that reach the same server reach each other by a router.
- * Engines speak IPv4, so a link is a pair of IPv4 addresses. Pure.
+ * Engines speak IPv4: of IPv6 there are a cable without anything else, which carries nothing, and ways over routers. Pure.
  */
 import type { LinkType, Node, NodeLink, NodePort } from '../../api/node.ts'
 import { isLoopbackHost } from '../../lib/hostport.ts'
@@ -13,10 +13,10 @@ export function matchLinks(nodes: readonly Node[]): ReadonlyMap<string, readonly
   const found = new Map(telling.map(({ metadata }) => [metadata.name, [] as NodeLink[]]))
   for (const [i, a] of telling.entries())
     for (const b of telling.slice(i + 1))
-      for (const { type, transport, ends } of pairLinks(a, b)) {
+      for (const { ends, ...link } of pairLinks(a, b)) {
         const [own, peer] = ends
-        found.get(a.metadata.name)?.push(linkTo(a, b, { type, transport, address: own, peerAddress: peer }))
-        found.get(b.metadata.name)?.push(linkTo(b, a, { type, transport, address: peer, peerAddress: own }))
+        found.get(a.metadata.name)?.push(linkTo(a, b, { ...link, address: own, peerAddress: seenFrom(own, peer) }))
+        found.get(b.metadata.name)?.push(linkTo(b, a, { ...link, address: peer, peerAddress: seenFrom(peer, own) }))
       }
   const silent = new Set(nodes.filter((node) => !telling.includes(node)).map(({ metadata }) => metadata.name))
   return new Map(
@@ -34,6 +34,7 @@ interface PairLink {
   readonly transport: NodeLink['transport']
   /** Addresses of both ends. */
   readonly ends: readonly [string, string]
+  readonly failure?: string
 }
 
 function pairLinks(a: Node, b: Node): readonly PairLink[] {
@@ -45,7 +46,7 @@ function pairLinks(a: Node, b: Node): readonly PairLink[] {
   const kindOf = ({ transport, ends }: PairLink) => `${transport} ${ends.join(' ')}`
   const bundled = [...new Map(cables.map((link) => [kindOf(link), link])).values()]
   const found = [...bundled, ...subnetLinks(own, other)]
-  return found.length > 0 ? found : routedLink(a, b)
+  return found.some(({ failure }) => failure === undefined) ? found : [...found, ...routedLink(a, b)]
 }
 
 /** An address that both have on an interface of the same name: both are on one machine. */
@@ -61,12 +62,28 @@ export const isCable = (a: NodePort, b: NodePort): boolean =>
   (b.domainUuid !== undefined && b.domainUuid === a.peerDomainUuid)
 
 function cableLinks(a: NodePort, b: NodePort): readonly PairLink[] {
-  const ends = sharedSubnet(a, b)
-  if (ends === undefined) return []
   const type = slower(typeOf(a), typeOf(b))
+  const ends = sharedSubnet(a, b)
+  if (ends === undefined) return linkLocalCable(a, b, type)
   const tcp = { type, transport: 'TCP', ends } as const
   return a.rdma === true && b.rdma === true ? [tcp, { ...tcp, transport: 'RDMA' }] : [tcp]
 }
+
+const ONLY_IPV6 =
+  'its ports have IPv6 addresses alone, and engines speak IPv4: give both ends IPv4 addresses in one subnet (`mctl agent --configure-thunderbolt`)'
+
+/** A cable whose ports have no IPv4 address in one subnet is shown, says why nothing runs over it, and is not measured. */
+function linkLocalCable(a: NodePort, b: NodePort, type: LinkType): readonly PairLink[] {
+  const [own, other] = [a, b].map(({ addresses }) => addresses.find(isIpv6LinkLocal)?.split('/')[0])
+  if (own === undefined || other === undefined) return []
+  return [{ type, transport: 'TCP', ends: [own, other], failure: ONLY_IPV6 }]
+}
+
+const isIpv6LinkLocal = (cidr: string): boolean => cidr.startsWith('fe80:') && cidr.includes('%')
+
+/** A link-local address of IPv6 names the interface of who uses it: fe80::2%en5 is the peer's, over our en5. */
+const seenFrom = (own: string, other: string): string =>
+  other.includes('%') ? `${other.split('%')[0]}%${own.split('%')[1] ?? ''}` : other
 
 /**
  * Ports that no cable joins, by subnet; each port serves one link to the peer, the fastest pairs first. A bridge of
@@ -148,7 +165,7 @@ function typeOf({ type, speedGbps = 0 }: NodePort): LinkType {
   }
 }
 
-type Ends = Pick<NodeLink, 'type' | 'transport'> & Required<Pick<NodeLink, 'address' | 'peerAddress'>>
+type Ends = Pick<NodeLink, 'type' | 'transport' | 'failure'> & Required<Pick<NodeLink, 'address' | 'peerAddress'>>
 
 /** The link as `from` has it, with what is known of it: figures are of two addresses and what is between them. */
 function linkTo(from: Node, to: Node, ends: Ends): NodeLink {

@@ -109,6 +109,8 @@ function linksToMeasure({ nodes, shards, groups }: MeasureScene): readonly Candi
       const { peer: to, address, peerAddress, transport } = link
       const peer = byName.get(to)
       if (transport !== 'TCP' || address === undefined || peerAddress === undefined) return []
+      // Of IPv6's link-local ones: nothing runs over them.
+      if (address.includes('%')) return []
       if (from > to || peer === undefined || !isReady(peer)) return []
       const port = doorOf(peer)
       const settledMs = Math.max(readySinceMs(node), readySinceMs(peer)) + SETTLE_MS

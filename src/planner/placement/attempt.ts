@@ -8,6 +8,7 @@ import type { BriefRefusal } from './filter.ts'
 import { cutRefusal, memoryRefusal, memoryShortage, refusalSummary } from './filter.ts'
 import type { Ground } from './ground.ts'
 import { fitsOn, needBytes, wholeStage } from './ground.ts'
+import { isIpv6 } from './links.ts'
 import { greedySplit, stagesOf } from './partition.ts'
 import { searchCut } from './search.ts'
 import type { Crowd, Seat } from './seats.ts'
@@ -242,6 +243,8 @@ function needsOf({ set, needs }: NearestSet, seats: readonly Seat[]): readonly (
 function unlinked({ demand }: Ground, { set }: NearestSet): readonly Refusal[] {
   const { transport } = demand.template.parallelism
   const names = set.map((s) => s.node.name).join(', ')
-  const message = `no link for transport ${transport} joins ${names}`
+  const ipv6 = set.some((a) => a.node.links.some((link) => isIpv6(link) && set.some((b) => b.node.name === link.peer)))
+  const why = ipv6 ? ' (some of them are joined by IPv6 alone, and MLX speaks IPv4)' : ''
+  const message = `no link for transport ${transport} joins ${names}${why}`
   return set.map(({ node }) => ({ node: node.name, reason: 'NoLink', message }))
 }

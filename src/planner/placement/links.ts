@@ -37,13 +37,17 @@ export const slowness = (link: PairLink): number => link.allReduceSeconds + link
 
 /** undefined: the link does not carry this backend, or was found not to carry anything. */
 export function linkSpeed(link: NodeLink, transport: Transport): PairLink | undefined {
-  if (link.failure !== undefined) return undefined
+  if (link.failure !== undefined || (transport !== 'Rpc' && isIpv6(link))) return undefined
   const wanted = transport === 'Jaccl' ? 'RDMA' : 'TCP'
   if (wanted === 'RDMA' && link.transport !== 'RDMA') return undefined
   // TCP runs over a cable that was measured with RDMA, too, but not at the measured speed.
   const measured = link.transport === wanted ? link : {}
   return fromClass(findLinkClass(link.type, wanted), measured, transport)
 }
+
+/** MLX's ring and JACCL read IPv4 addresses alone (seen: `Can't parse address [::1]:…`); our tunnel of Rpc takes both. */
+export const isIpv6 = ({ address, peerAddress }: NodeLink): boolean =>
+  [address, peerAddress].some((end) => end?.includes(':') === true)
 
 export const assumedLink = (transport: Transport): PairLink => ({
   ...fromClass(findLinkClass('Ethernet1G', 'TCP'), {}, transport),

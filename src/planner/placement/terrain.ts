@@ -9,7 +9,7 @@ import type { NodeSpeed } from '../cost.ts'
 import { nodeSpeed } from '../cost.ts'
 import type { Work } from './ground.ts'
 import type { PairLink } from './links.ts'
-import { assumedLink, bestOfLinks, linkSpeed } from './links.ts'
+import { assumedLink, bestOfLinks, isIpv6, linkSpeed } from './links.ts'
 import type { NodeView } from './types.ts'
 
 export interface Terrain {
@@ -142,7 +142,7 @@ function bestOf(
 }
 
 const kindOf = (link: NodeLink): string =>
-  `${link.type} ${link.transport} ${link.allReduceMicros ?? ''} ${link.hopMicros ?? ''} ${link.bandwidthGBps ?? ''} ${link.latencyMicros ?? ''} ${link.failure === undefined ? '' : 'failed'}`
+  `${link.type} ${link.transport} ${link.allReduceMicros ?? ''} ${link.hopMicros ?? ''} ${link.bandwidthGBps ?? ''} ${link.latencyMicros ?? ''} ${link.failure === undefined ? '' : 'failed'} ${isIpv6(link) ? 'v6' : ''}`
 
 export const bestFigures = (a: PairLink, b: PairLink): PairLink => ({
   ...a,

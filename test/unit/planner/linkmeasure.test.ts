@@ -104,7 +104,8 @@ describe('who measures whom', () => {
       }),
     ).toEqual(['c d'])
   })
-  test('not links that carry RDMA, or whose addresses are not known', () => {
+  test('not links that carry RDMA or nothing at all, or whose addresses are not known', () => {
+    expect(pairs({ nodes: cluster({ address: 'fe80::1%en5', peerAddress: 'fe80::2%en5' }) })).toEqual([])
     expect(pairs({ nodes: cluster({ transport: 'RDMA' }) })).toEqual([])
     expect(
       pairs({ nodes: names.map((name) => aMac(name, { links: [{ peer: 'b', type: 'WiFi', transport: 'TCP' }] })) }),

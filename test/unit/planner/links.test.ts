@@ -4,6 +4,7 @@ import type { Node, NodeLink, NodePort } from '../../../src/api/node.ts'
 import { parseCidr, sameSubnet } from '../../../src/lib/ipv4.ts'
 import { matchLinks } from '../../../src/planner/links/match.ts'
 import { planLinks } from '../../../src/planner/links/plan.ts'
+import { linkSpeed } from '../../../src/planner/placement/links.ts'
 import { aMac } from './objects.ts'
 
 const node = (
@@ -135,6 +136,38 @@ describe('by cable', () => {
       node('c', [bridged('C1', 'B3', '169.254.1.3/16')]),
     ]
     expect(linksOf(nodes, 'a')).toEqual([tcp('b', 'Thunderbolt4', '169.254.1.1', '169.254.1.2')])
+  })
+  test('a cable with IPv6 alone is shown, each end over its own interface, says why nothing runs over it, and is not measured', () => {
+    const six = (own: string, peer: string, address: string) => cable(own, peer, { addresses: [`${address}/64`] })
+    const ends = [
+      node('a', [six('A1', 'B1', 'fe80::1%en5')], [], '10.0.0.1'),
+      node('b', [six('B1', 'A1', 'fe80::2%en6')], [], '10.1.0.1'),
+    ]
+    const [link, routed] = linksOf(ends, 'a') ?? []
+    expect(link).toMatchObject(tcp('b', 'Thunderbolt4', 'fe80::1%en5', 'fe80::2%en5'))
+    expect(linksOf(ends, 'b')?.[0]).toMatchObject(tcp('a', 'Thunderbolt4', 'fe80::2%en6', 'fe80::1%en6'))
+    expect(link?.failure).toMatch(/IPv6 addresses alone, and engines speak IPv4: .*--configure-thunderbolt/)
+    // The router is not forgotten over it, and what is written is not written again.
+    expect(routed).toEqual(tcp('b', 'Ethernet1G', '10.0.0.1', '10.1.0.1'))
+    const written = ends.map((end) => ({
+      ...end,
+      status: { ...end.status, links: linksOf(ends, end.metadata.name) ?? [] },
+    }))
+    expect(planLinks(written).actions.filter(({ action }) => action === 'recordEvent')).toEqual([])
+    expect(linkSpeed(link!, 'Rpc')).toBeUndefined()
+    const four = ends.map((end, i) =>
+      node(end.metadata.name, [
+        cable(i ? 'B1' : 'A1', i ? 'A1' : 'B1', { addresses: [`10.5.0.${i + 1}/30`, `fe80::${i + 1}%en5/64`] }),
+      ]),
+    )
+    expect(linksOf(four, 'a')).toEqual([tcp('b', 'Thunderbolt4', '10.5.0.1', '10.5.0.2')])
+  })
+  test('a way over IPv6 carries what goes through our tunnel, and no ring of MLX', () => {
+    const way = { peer: 'b', type: 'Ethernet1G', transport: 'TCP', address: 'fd00::1', peerAddress: 'fd00::2' } as const
+    expect(linkSpeed(way, 'Ring')).toBeUndefined()
+    expect(linkSpeed(way, 'Rpc')).toMatchObject({
+      className: linkSpeed({ ...way, address: '10.0.0.1', peerAddress: '10.0.0.2' }, 'Rpc')?.className,
+    })
   })
   test('a cable without addresses is no link yet', () => {
     expect(linksOf([node('a', [cable('A1', 'B1')]), node('b', [cable('B1', 'A1')])], 'a')).toEqual([])

@@ -251,6 +251,19 @@ describe('links', () => {
     const nodes = [aNode('a', { links: [to('x')] }), aNode('b', { links: [to('y')] })]
     expect(refused(aDemand(aModel(3), two), nodes).refusals[0]?.reason).toBe('NoLink')
   })
+  test('nodes that reach each other by IPv6 alone hold no ring of MLX, and are told why', () => {
+    const at = (peer: string, own: string, other: string) => [to(peer, { address: own, peerAddress: other })]
+    const nodes = (own: string, other: string) => [
+      aNode('a', { links: at('b', own, other) }),
+      aNode('b', { links: at('a', other, own) }),
+    ]
+    const [refusal] = refused(aDemand(aModel(3), two), nodes('fd00::1', 'fd00::2')).refusals
+    expect(refusal).toMatchObject({
+      reason: 'NoLink',
+      message: expect.stringContaining('joined by IPv6 alone, and MLX speaks IPv4') as string,
+    })
+    expect(nodesOf(placed(aDemand(aModel(3), two), nodes('10.0.0.1', '10.0.0.2')))).toBe('a,b')
+  })
   test('the pair with the faster link is taken; without any report 1 GbE is assumed and said', () => {
     const nodes = [
       aNode('a', { links: [to('b', { type: 'WiFi' }), to('c')] }),
