@@ -430,6 +430,48 @@ describe('an agent that was asked', () => {
     expect(mac.interface('en2')).toContain('10.217.3.1')
   })
 
+  test('looks when there is a reason, tries what failed again soon, and else looks once a minute', async () => {
+    const mac = aMac()
+    const texts = textsOf(one)
+    const seen = { looks: 0, tries: 0, interfaces: {}, cables: [toB] as readonly NodeCable[] }
+    const clock = new VirtualClock()
+    const over = new AbortController()
+    const keeper = new ThunderboltKeeper({
+      doors: {
+        runText: (command) => {
+          if (command === 'networksetup') seen.looks += 1
+          const text = { networksetup: texts.setup, ifconfig: texts.ifconfig, system_profiler: texts.profile }[command]
+          return Promise.resolve(text)
+        },
+        change: () => Promise.resolve({ code: 1, output: `try ${(seen.tries += 1)}` }),
+        record: mac.doors.record,
+      },
+      cables: () => Promise.resolve(seen.cables),
+      ownAddress: ETHERNET,
+      interfaces: () => seen.interfaces,
+      clock,
+      log: silentLogger,
+    })
+    void keeper.run(over.signal)
+    await clock.advance(0)
+    expect(seen).toMatchObject({ looks: 1, tries: 1 })
+    await clock.advance(20_000)
+    expect(seen).toMatchObject({ looks: 3, tries: 3 })
+    // Nothing to do: no look before the minute is over.
+    seen.cables = []
+    await clock.advance(10_000)
+    expect(seen.looks).toBe(4)
+    await clock.advance(50_000)
+    expect(seen.looks).toBe(4)
+    await clock.advance(10_000)
+    expect(seen.looks).toBe(5)
+    // An address of this machine changed.
+    seen.interfaces = { en5: [] }
+    await clock.advance(10_000)
+    expect(seen).toMatchObject({ looks: 6, tries: 3 })
+    over.abort()
+  })
+
   test('says what is in the way, and stops saying it', async () => {
     const mac = aMac()
     const { server, says, end } = kept(mac)
