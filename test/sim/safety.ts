@@ -14,6 +14,9 @@ import { Rollouts } from './rollouts.ts'
 import { routeFindings, tableFindings } from './routed.ts'
 import type { Witness } from './witness.ts'
 
+/** Several times what the longest stories take. Loops that undo each other's work write for ever. */
+const COMMITS_MAX = 10_000
+
 /** Looks from now on; the list that it returns grows. */
 export function watchSafety(cluster: SimCluster, acknowledged: Acknowledged, witness: Witness): readonly string[] {
   const findings: string[] = []
@@ -24,11 +27,13 @@ export function watchSafety(cluster: SimCluster, acknowledged: Acknowledged, wit
   const history = new History()
   const bindings = new Bindings()
   const rollouts = new Rollouts()
+  let commits = 0
   const follow = (store: Store) => {
     witness.follow(store)
     store.onCommit((changes) => {
       // The commits of a server that was killed at this very one are looked at when the next one starts.
       if (!cluster.serverRuns || cluster.store !== store) return
+      if (++commits > COMMITS_MAX) cluster.clock.fail(new Error(`Restless: ${COMMITS_MAX} commits, and no end of them`))
       const snapshot = store.snapshot()
       found([
         ...worldFindings(snapshot),

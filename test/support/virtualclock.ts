@@ -15,6 +15,7 @@ export class VirtualClock implements Clock {
   #monotonicMs = 0
   #wallOffsetMs: number
   #order = 0
+  #failure: Error | undefined
   readonly #appointments = new Set<Appointment>()
 
   constructor(startMs = Date.parse('2026-01-01T00:00:00Z')) {
@@ -45,6 +46,11 @@ export class VirtualClock implements Clock {
     this.#monotonicMs += ms
   }
 
+  /** Ends the run under way: `advance` rejects with it, once. */
+  fail(failure: Error): void {
+    this.#failure = failure
+  }
+
   /** Runs every timer that is due within `ms`, and what each of them sets off. */
   async advance(ms: number): Promise<void> {
     const untilMs = this.#monotonicMs + ms
@@ -54,6 +60,9 @@ export class VirtualClock implements Clock {
       this.#monotonicMs = Math.max(this.#monotonicMs, next.atMs)
       next.run()
       await settle()
+      const failure = this.#failure
+      this.#failure = undefined
+      if (failure !== undefined) throw failure
     }
     this.#monotonicMs = untilMs
   }
@@ -80,10 +89,18 @@ export class VirtualClock implements Clock {
   }
 }
 
-/** Resolves when no promise and no turn of the event loop is waiting to run any more. */
+/** A whole cluster that starts anew takes a few thousand. */
+const TURNS_MAX = 200_000
+
+/**
+ * Resolves when no promise and no turn of the event loop is waiting to run any more. Rejects when that never comes: a loop
+ * that answers itself goes round without time passing.
+ */
 export async function settle(): Promise<void> {
   let quiet = 0
-  while (quiet < 2) {
+  for (let turns = 0; quiet < 2; turns++) {
+    if (turns > TURNS_MAX)
+      throw new Error(`Livelock: ${TURNS_MAX} turns of the event loop at one moment of virtual time`)
     const busy = process.getActiveResourcesInfo().includes('Immediate')
     await new Promise<void>((resolve) => setImmediate(resolve))
     quiet = busy ? 0 : quiet + 1
