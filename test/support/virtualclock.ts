@@ -46,7 +46,7 @@ export class VirtualClock implements Clock {
     this.#monotonicMs += ms
   }
 
-  /** Ends the run under way: `advance` rejects with it, once. */
+  /** Ends the run under way: `advance` rejects with it from now on. */
   fail(failure: Error): void {
     this.#failure = failure
   }
@@ -59,10 +59,7 @@ export class VirtualClock implements Clock {
       this.#appointments.delete(next)
       this.#monotonicMs = Math.max(this.#monotonicMs, next.atMs)
       next.run()
-      await settle()
-      const failure = this.#failure
-      this.#failure = undefined
-      if (failure !== undefined) throw failure
+      await settle(() => this.#failure)
     }
     this.#monotonicMs = untilMs
   }
@@ -89,18 +86,15 @@ export class VirtualClock implements Clock {
   }
 }
 
-/** A whole cluster that starts anew takes a few thousand. */
-const TURNS_MAX = 200_000
-
 /**
- * Resolves when no promise and no turn of the event loop is waiting to run any more. Rejects when that never comes: a loop
- * that answers itself goes round without time passing.
+ * Resolves when no promise and no turn of the event loop is waiting to run any more. That may never come: `failed` is asked
+ * in each turn for an error to reject with.
  */
-export async function settle(): Promise<void> {
+export async function settle(failed: () => Error | undefined = () => undefined): Promise<void> {
   let quiet = 0
-  for (let turns = 0; quiet < 2; turns++) {
-    if (turns > TURNS_MAX)
-      throw new Error(`Livelock: ${TURNS_MAX} turns of the event loop at one moment of virtual time`)
+  while (quiet < 2) {
+    const failure = failed()
+    if (failure !== undefined) throw failure
     const busy = process.getActiveResourcesInfo().includes('Immediate')
     await new Promise<void>((resolve) => setImmediate(resolve))
     quiet = busy ? 0 : quiet + 1
