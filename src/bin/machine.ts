@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { arch, homedir, hostname, release, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
+import type { Credentials } from '../../agent/credentials.ts'
 import { readCredentials } from '../../agent/credentials.ts'
 import type { MachineFacts } from '../cli/service/checks.ts'
 import type { AgentPlace, Machine } from '../cli/service/machine.ts'
@@ -10,7 +11,7 @@ import { systemClock } from '../lib/clock.ts'
 import { isOpError, messageOf } from '../lib/errors.ts'
 import { nodeArgv } from '../lib/nodeargv.ts'
 import { userDataDir } from '../lib/userdata.ts'
-import { readCertificate } from '../lib/x509.ts'
+import { certificatesIn, readCertificate } from '../lib/x509.ts'
 import { connect } from '../rpc/grpcclient.ts'
 import { nodeNameOf } from './agent.ts'
 
@@ -77,11 +78,15 @@ async function factsOf(platform: 'darwin' | 'linux', place: AgentPlace, address:
     isRoot: process.getuid?.() === 0,
     engine: engineIn(place.home),
     server: { address, ...(await problemOf(address, place)) },
-    ...(credentials === undefined
-      ? {}
-      : { joined: { node: credentials.node, untilMs: readCertificate(credentials.certificatePem).notAfterMs } }),
+    ...(credentials === undefined ? {} : { joined: membershipOf(credentials) }),
     nowMs: systemClock.nowMs(),
   }
+}
+
+function membershipOf({ node, certificatePem, authorityPem }: Credentials): NonNullable<MachineFacts['joined']> {
+  // Of two authorities the one that lasts longer: a change of authority is under way.
+  const ends = certificatesIn(authorityPem).map((pem) => readCertificate(pem).notAfterMs)
+  return { node, untilMs: readCertificate(certificatePem).notAfterMs, authorityUntilMs: Math.max(...ends) }
 }
 
 /** Of the volume that the folder is on, or will be on. */

@@ -34,7 +34,7 @@ const told = (where: string, line: string, whole: boolean): Told => ({ where, wo
 
 /** `mctl …` in backticks; in TypeScript the backticks of a template are escaped, and `${…}` stands for a word. */
 function mentionsIn(path: string, text: string): readonly Told[] {
-  const plain = text.replace(/\$\{[^}]*\}/g, 'X')
+  const plain = text.replace(/\$\{[^}]*\}/g, 'X').replace(/Not built: `[^`]*`/g, '')
   return [...plain.matchAll(/\\?`(?:npx )?mctl ([^`\\\n]+)/g)].map((match) => told(path, match[1] ?? '', false))
 }
 
@@ -67,7 +67,7 @@ async function commandOf(name: string): Promise<Command | undefined> {
   const command = new Command('mctl').exitOverride().configureOutput(silent).command(name)
   // To define is not to run: nothing of it is called.
   ;(await entry.load())(command, { env: {} } as Cli, () => {})
-  followContext(command, { env: {} })
+  followContext(command, { env: {} } as Cli)
   programs.set(name, command)
   return command
 }

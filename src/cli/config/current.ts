@@ -23,15 +23,20 @@ export function contextOf(cli: Pick<Cli, 'env'>, named: string | undefined): Con
 }
 
 /** Gives every command that talks to a server `--context`, and what the chosen context says before it runs. */
-export function followContext(command: Command, cli: Pick<Cli, 'env'>): void {
+export function followContext(command: Command, cli: Pick<Cli, 'env' | 'terminal' | 'clock'>): void {
   for (const below of command.commands) followContext(below, cli)
   if (!command.options.some(connectionFlag)) return
   command.addOption(new Option('--context <name>', 'the context of the config file to use (default: the current one)'))
-  command.hook('preAction', (called) => {
+  command.hook('preAction', async (called) => {
     const given = called.opts<{ server?: string; namespace?: string; context?: string }>()
     const context = contextOf(cli, given.context)
     const { server, namespace } = context ?? {}
     if (context !== undefined) signIn(cli, context)
+    if (context?.['authority'] !== undefined) {
+      const { endingText } = await import('./ends.ts')
+      const ending = endingText(context, cli.clock.nowMs())
+      if (ending !== undefined) cli.terminal.err(`${ending}\n`)
+    }
     const byEnv = given.context === undefined ? cli.env['MCTL_SERVER'] : undefined
     if (given.server === undefined && byEnv === undefined && server !== undefined)
       called.setOptionValueWithSource('server', server, 'config')

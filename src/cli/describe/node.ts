@@ -1,4 +1,5 @@
 /** `mctl describe node`: what the Mac is, its memory term by term, and who has bound which part of it. */
+import type { NodeTrust } from '../../api/authority.ts'
 import { ageOf } from '../../api/age.ts'
 import { allocatableBytes, defaultGpuMemoryBytes, systemReserveBytes } from '../../api/hardware.ts'
 import type { LiveNode, LiveReading } from '../../api/live.ts'
@@ -98,9 +99,13 @@ function machineOf({ spec, status }: Node): Block {
     ],
     ['Machine', [facts?.hardwareModel, os].filter(Boolean).join(', ') || '<unknown>'],
     ['Agent', facts?.agentVersion ?? '<unknown>'],
+    ...(status?.trust === undefined ? [] : [['Certificate', certificateText(status.trust)] as const]),
     ['Address', status?.addresses?.map(addressOf).join(', ') || '<none>'],
   ])
 }
+
+const certificateText = ({ authority, expiresAt }: NodeTrust): string =>
+  `of authority ${authority}, good until ${expiresAt}`
 
 const drainText = ({ force }: Drain): string => `no (being drained${force ? ' by force' : ''})`
 

@@ -1,4 +1,5 @@
 /** What a Mac needs to be a good node, looked at one by one: what was found, whether it will do, and what to do. Pure. */
+import { AUTHORITY_WARNING_MS } from '../../planner/authority.ts'
 import { formatBytes } from '../../lib/quantity.ts'
 
 export interface MachineFacts {
@@ -16,7 +17,7 @@ export interface MachineFacts {
   readonly engine: { readonly python: string } | { readonly missing: string }
   readonly server: { readonly address: string; readonly problem?: string }
   /** How the agent is known; undefined: it has not joined. */
-  readonly joined?: { readonly node: string; readonly untilMs: number } | undefined
+  readonly joined?: { readonly node: string; readonly untilMs: number; readonly authorityUntilMs: number } | undefined
   readonly nowMs: number
 }
 
@@ -31,6 +32,7 @@ export interface Check {
 export const MEMBERSHIP = 'membership'
 
 const GIB = 2 ** 30
+const DAY_MS = 86_400_000
 /** mlx's wheels: arm64, macOS 14 (facts/engines.md). */
 const LEAST_MACOS = 14
 
@@ -120,7 +122,12 @@ function membership({ joined, nowMs }: MachineFacts): Check {
       found: 'has not joined a cluster',
       remedy: 'on the control plane: mctl join-token create',
     }
-  const days = Math.floor((joined.untilMs - nowMs) / 86_400_000)
+  const days = Math.floor((joined.untilMs - nowMs) / DAY_MS)
+  const authorityDays = Math.floor((joined.authorityUntilMs - nowMs) / DAY_MS)
+  if (days >= 0 && joined.authorityUntilMs - nowMs < AUTHORITY_WARNING_MS) {
+    const found = `node ${joined.node}; the cluster's authority ends in ${authorityDays} days, and every certificate with it`
+    return { name, state: 'Warn', found, remedy: 'on the control plane: mctl authority rotate' }
+  }
   if (days >= 0) return ok(name, `node ${joined.node}, certificate good for ${days} days`)
   const remedy = `mctl node reset ${joined.node} on the control plane, then join again with a new token`
   return { name, state: 'Fail', found: `the certificate of node ${joined.node} is over`, remedy }

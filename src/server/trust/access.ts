@@ -27,7 +27,7 @@ export function checkWrite(identity: Identity, verb: string, kind: string): void
   if (kind === 'Authority')
     throw new OpError(
       'Forbidden',
-      `authorities are not to ${verb}: mctl authority rotate and mctl authority retire change them`,
+      `nobody may ${verb} an authority: \`mctl authority rotate\` and \`mctl authority retire\` change them`,
     )
   if (node !== undefined)
     throw forbiddenToAgent(node, `may not ${verb} objects: agents report the status of their own node and shards`)

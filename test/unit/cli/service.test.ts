@@ -95,7 +95,7 @@ const good: MachineFacts = {
   isRoot: true,
   engine: { python: '/e/bin/python' },
   server: { address: '10.0.0.5:6480' },
-  joined: { node: 'mini-2', untilMs: 90 * 86_400_000 },
+  joined: { node: 'mini-2', untilMs: 90 * 86_400_000, authorityUntilMs: 3650 * 86_400_000 },
   nowMs: 0,
 }
 const states = (facts: Partial<MachineFacts>) =>
@@ -119,10 +119,22 @@ describe('the doctor', () => {
       'membership',
     ])
     expect(
-      states({ joined: { node: 'mini-2', untilMs: -1 }, server: { address: 'a:1', problem: 'no answer' } }),
+      states({
+        joined: { node: 'mini-2', untilMs: -1, authorityUntilMs: 1 },
+        server: { address: 'a:1', problem: 'no answer' },
+      }),
     ).toEqual([
       ['membership', 'Fail', 'the certificate of node mini-2 is over', 'mctl node reset mini'],
       ['server', 'Fail', 'a:1: no answer', 'is it running, and i'],
+    ])
+    const DAY_MS = 86_400_000
+    expect(states({ joined: { node: 'mini-2', untilMs: DAY_MS, authorityUntilMs: 364 * DAY_MS } })).toEqual([
+      [
+        'membership',
+        'Warn',
+        "node mini-2; the cluster's authority ends in 364 days, and every certificate with it",
+        'on the control plane',
+      ],
     ])
   })
 
