@@ -122,6 +122,11 @@ export class Firewall {
     return this.#changing
   }
 
+  /** Addresses that gangs which run here meet and come under, own and others'; undefined: it is not known yet which run. */
+  members(): readonly string[] | undefined {
+    return this.#wanted.get('gangs')?.flatMap(({ members }) => members)
+  }
+
   /** What the Node says of it. */
   condition(): ConditionUpdate {
     const type = 'GangPortsOpen'

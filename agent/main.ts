@@ -144,7 +144,7 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
     const guarded = credentialsFile === undefined ? {} : { firewall }
     const thunderbolt =
       options.configureThunderbolt === true
-        ? thunderboltKeeper({ ...options, client, address, isJoined: credentialsFile !== undefined })
+        ? thunderboltKeeper({ ...options, client, address, isJoined: credentialsFile !== undefined, firewall })
         : undefined
     const hosts = openHosts({ ...hostDoors, ...guarded })
     const isServing = () => hosts.list().some(({ state }) => state !== undefined && state.phase !== 'Exited')

@@ -35,6 +35,8 @@ export function checkThunderbolt({ platform, isRoot }: Person, isDryRun: boolean
 export const reportSetting = async (doors: ThunderboltDoors, cables: readonly NodeCable[], ownAddress: string) =>
   look(doors, { wish: { kind: 'Set', cables }, ownAddress })
 
+export const UNDO_FAILED = 'undo addresses of Thunderbolt links'
+
 /** Gives back what was taken; with `isDryRun` it only says how. OpError Unavailable with what is left to do when it did not work. */
 export async function undoThunderbolt(doors: ThunderboltDoors, isDryRun: boolean): Promise<ThunderboltReport> {
   const intent: Intent = { wish: { kind: 'Undo' }, ownAddress: '' }
@@ -43,7 +45,7 @@ export async function undoThunderbolt(doors: ThunderboltDoors, isDryRun: boolean
   if (outcome.kind !== 'Done')
     throw new OpError(
       'Unavailable',
-      `undo addresses of Thunderbolt links: ${outcome.message}. Say it again; a restart of this Mac undoes it, too`,
+      `${UNDO_FAILED}: ${outcome.message}. Say it again; a restart of this Mac undoes it, too`,
     )
   return { steps: outcome.ran, refusals: [], cables: [] }
 }

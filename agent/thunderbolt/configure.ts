@@ -29,6 +29,8 @@ export interface Intent {
   readonly wish: LinkWish
   /** Own address on the way to the server. */
   readonly ownAddress: string
+  /** Addresses that gangs which run now use; absent: none. */
+  readonly inUse?: readonly string[]
 }
 
 export type Outcome =
@@ -40,10 +42,10 @@ export type Outcome =
 /** What would be done. Changes nothing. */
 export async function lookAtThunderbolt(
   doors: ThunderboltDoors,
-  { wish, ownAddress }: Intent,
+  { wish, ownAddress, inUse = [] }: Intent,
 ): Promise<LinkPlan | undefined> {
   const [scene, bootId] = await Promise.all([readScene(doors), bootIdOf(doors)])
-  return scene && planThunderbolt({ scene, wish, record: doors.record.read(), bootId, ownAddress })
+  return scene && planThunderbolt({ scene, wish, record: doors.record.read(), bootId, ownAddress, inUse })
 }
 
 /** Does it. A second look must find nothing more to do, else it did not hold. */

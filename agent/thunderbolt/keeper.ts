@@ -24,6 +24,8 @@ export interface KeeperOptions {
   readonly cables: () => Promise<readonly NodeCable[] | undefined>
   /** Own address on the way to the server. */
   readonly ownAddress: string
+  /** Addresses that gangs which run here use; undefined: it is not known yet which run. */
+  readonly inUse: () => readonly string[] | undefined
   readonly interfaces: () => Interfaces
   readonly clock: Clock
   readonly log: Logger
@@ -69,8 +71,9 @@ export class ThunderboltKeeper {
     const { doors, ownAddress, interfaces, clock } = this.#options
     // Without the server its last word counts; before the first one nothing is touched.
     const cables = (await this.#options.cables()) ?? this.#last?.cables
-    if (cables === undefined || !this.#isDue(cables)) return
-    const outcome = await setThunderbolt(doors, { wish: { kind: 'Set', cables }, ownAddress })
+    const inUse = this.#options.inUse()
+    if (cables === undefined || inUse === undefined || !this.#isDue(cables)) return
+    const outcome = await setThunderbolt(doors, { wish: { kind: 'Set', cables }, ownAddress, inUse })
     this.#last = { cables, seen: interfaces(), atMs: clock.monotonicMs(), outcome }
     this.#tellOutcome(outcome)
   }
@@ -81,6 +84,7 @@ export class ThunderboltKeeper {
     return (
       last === undefined ||
       last.outcome.kind !== 'Done' ||
+      last.outcome.plan.refusals.length > 0 ||
       clock.monotonicMs() - last.atMs >= LOOK_ANYWAY_MS ||
       !isDeepStrictEqual(cables, last.cables) ||
       !isDeepStrictEqual(interfaces(), last.seen)

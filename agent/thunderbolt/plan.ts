@@ -36,7 +36,7 @@ export interface LinkStep {
 
 /** What is not done, why, and what people can do about it. */
 export interface LinkRefusal {
-  readonly reason: 'ServerOverBridge' | 'AddressTaken'
+  readonly reason: 'ServerOverBridge' | 'GangOverBridge' | 'AddressTaken'
   readonly message: string
 }
 
@@ -57,6 +57,8 @@ export interface LinkInput {
   readonly bootId: string
   /** Own address on the way to the server. */
   readonly ownAddress: string
+  /** Addresses that gangs which run now use. */
+  readonly inUse: readonly string[]
 }
 
 export const emptyRecord = (bootId: string): LinkRecord => ({ bootId, given: [], raised: [], bridges: [] })
@@ -99,12 +101,18 @@ const pluggedIn = ({ ports }: LinkScene, cables: readonly NodeCable[]): readonly
   })
 
 function refusalOf({ port, cable }: Wanted, input: LinkInput, before: LinkRecord): LinkRefusal | undefined {
-  const { scene, ownAddress } = input
+  const { scene, ownAddress, inUse } = input
   const bridge = scene.bridges.find(({ name }) => name === port.bridge)
-  if (bridge?.addresses.some((cidr) => parseCidr(cidr)?.address === ownAddress))
+  const has = (address: string) => bridge?.addresses.some((cidr) => parseCidr(cidr)?.address === address) === true
+  if (bridge !== undefined && has(ownAddress))
     return {
       reason: 'ServerOverBridge',
       message: `${port.name} (${port.interface}) stays in ${bridge.name}: the server is reached over it (from ${ownAddress}), and would be lost. Connect this Mac and the server by Ethernet or Wi-Fi and name that address with --server`,
+    }
+  if (bridge !== undefined && inUse.some(has))
+    return {
+      reason: 'GangOverBridge',
+      message: `${port.name} (${port.interface}) stays in ${bridge.name} while a gang that runs here may use it, and is taken out when it has ended (\`mctl drain\` this node, or \`mctl rollout restart\`)`,
     }
   const clash = scene.networks.find(
     (network) =>

@@ -4,6 +4,7 @@ import { systemClock } from '../../src/lib/clock.ts'
 import { OpError } from '../../src/lib/errors.ts'
 import type { Logger } from '../../src/lib/log.ts'
 import type { Client } from '../../src/rpc/messages.ts'
+import type { Firewall } from '../firewall.ts'
 import { machineDoors } from '../observe/doors.ts'
 import { systemInterfaces } from '../observe/ports.ts'
 import type { ThunderboltDoors } from './configure.ts'
@@ -41,6 +42,7 @@ export interface KeepingOptions {
   /** Own address on the way to the server. */
   readonly address: string
   readonly isJoined: boolean
+  readonly firewall: Pick<Firewall, 'members'>
   readonly log: Logger
 }
 
@@ -50,6 +52,7 @@ export function thunderboltKeeper({
   client,
   address,
   isJoined,
+  firewall,
   log,
 }: KeepingOptions): ThunderboltKeeper {
   if (!isJoined)
@@ -61,6 +64,7 @@ export function thunderboltKeeper({
     doors: thunderboltDoors(dataDir),
     cables: () => cablesOf(client, name).catch(() => undefined),
     ownAddress: address,
+    inUse: () => firewall.members(),
     interfaces: systemInterfaces,
     clock: systemClock,
     log,

@@ -13,11 +13,13 @@ import { userDataDir } from '../lib/userdata.ts'
 import { makeLogger } from './logger.ts'
 import { followParent } from './child.ts'
 import type { Signals } from './signals.ts'
+import { checkHere } from './thunderbolt.ts'
 import { version } from './version.ts'
 
 type Env = Readonly<Record<string, string | undefined>>
 
 export async function runAgentProcess(flags: AgentFlags, env: Env, signals: Signals): Promise<number> {
+  if (flags.configureThunderbolt === true) checkHere(false)
   const home = userDataDir(env, process.platform)
   const name = flags.name ?? nodeNameOf(hostname())
   const modelsDir = flags.modelsDir ?? env['MCTL_MODELS_DIR'] ?? join(home, 'models')

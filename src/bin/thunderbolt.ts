@@ -1,17 +1,30 @@
 /** Composition root of `mctl agent --configure-thunderbolt --dry-run` and `--undo-thunderbolt`. */
 import { existsSync } from 'node:fs'
 import { readCredentials } from '../../agent/credentials.ts'
-import { checkThunderbolt, reportSetting, undoThunderbolt } from '../../agent/thunderbolt/command.ts'
+import { UNDO_FAILED, checkThunderbolt, reportSetting, undoThunderbolt } from '../../agent/thunderbolt/command.ts'
 import { cablesOf, thunderboltDoors } from '../../agent/thunderbolt/real.ts'
 import { CliError } from '../cli/context.ts'
 import type { ThunderboltFlags, ThunderboltReport } from '../cli/context.ts'
-import { isOpError } from '../lib/errors.ts'
+import { OpError, isOpError, messageOf } from '../lib/errors.ts'
 import { connect } from '../rpc/grpcclient.ts'
 import { lockDirectory } from '../store/lock.ts'
 
 export async function lookAtLinks(flags: ThunderboltFlags): Promise<ThunderboltReport> {
-  checkThunderbolt({ platform: process.platform, isRoot: process.getuid?.() === 0 }, flags.dryRun)
-  return flags.verb === 'Undo' ? undo(flags) : wouldSet(flags)
+  checkHere(flags.dryRun)
+  try {
+    return await (flags.verb === 'Undo' ? undo(flags) : wouldSet(flags))
+  } catch (error) {
+    throw error instanceof OpError && error.message.startsWith(UNDO_FAILED) ? new CliError(error.message) : error
+  }
+}
+
+/** CliError, with what to do, where no agent could set addresses. No server has said it. */
+export function checkHere(isDryRun: boolean): void {
+  try {
+    checkThunderbolt({ platform: process.platform, isRoot: process.getuid?.() === 0 }, isDryRun)
+  } catch (error) {
+    throw new CliError(messageOf(error))
+  }
 }
 
 /** An agent that runs would set it again. */

@@ -105,11 +105,14 @@ test('a firewall that cannot be told is a condition of the Node, and none when i
   const firewall = new Firewall({ platform: 'linux', dataDir: '/d', log: silentLogger, run })
   const said = () => [firewall.condition().status, firewall.condition().reason]
   refuse = 'spawn nft ENOENT'
+  expect(firewall.members()).toBeUndefined()
   await firewall.set([])
+  expect(firewall.members()).toEqual([])
   // No gang runs: there is nothing to keep.
   expect(said()).toEqual(['False', 'GangPortsKept'])
   await firewall.set(gates)
   expect(said()).toEqual(['True', 'FirewallNotSet'])
+  expect(firewall.members()).toEqual(['10.0.0.1', '10.0.0.2', '10.0.0.1', 'fd00::1'])
   expect(firewall.condition().message).toMatch(
     /^open to everybody on the network: gang ports 20003, 20006\. The firewall could not be told \(spawn nft ENOENT\)\. The agent needs root .* nft /,
   )

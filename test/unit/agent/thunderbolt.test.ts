@@ -37,6 +37,7 @@ const inputOf = (more: Partial<LinkInput>): LinkInput => ({
   record: undefined,
   bootId: 'boot-1',
   ownAddress: ETHERNET,
+  inUse: [],
   ...more,
 })
 const stepsOf = (more: Partial<LinkInput>) => planThunderbolt(inputOf(more)).steps.map(({ argv }) => argv.join(' '))
@@ -144,6 +145,17 @@ describe('the plan', () => {
       },
     ])
     expect(stepsOf({ ...over, ownAddress: ETHERNET })).toHaveLength(3)
+  })
+  test('a gang that runs over the bridge is not cut: the port is taken out when it has ended', () => {
+    const bridged = scene(one)
+    const bridges = bridged.bridges.map((bridge) => ({ ...bridge, addresses: ['169.254.80.69/16'] }))
+    const running = { scene: { ...bridged, bridges }, inUse: ['169.254.80.69', '169.254.3.1'] }
+    const { steps, refusals } = planThunderbolt(inputOf(running))
+    expect([steps, refusals]).toEqual([
+      [],
+      [{ reason: 'GangOverBridge', message: expect.stringContaining('stays in bridge0 while a gang') as string }],
+    ])
+    expect(stepsOf({ ...running, inUse: ['10.217.9.1'] })).toHaveLength(3)
   })
   test('an address that lies in another network of this Mac is not set', () => {
     const taken = { ...scene(one), networks: [{ interface: 'utun4', address: '10.217.0.9/16' }] }
@@ -367,11 +379,15 @@ describe('an agent that was asked', () => {
   function kept(mac: FakeMac) {
     const clock = new VirtualClock()
     const over = new AbortController()
-    const server: { cables: readonly NodeCable[] | undefined } = { cables: undefined }
+    const server: { cables: readonly NodeCable[] | undefined; inUse: readonly string[] | undefined } = {
+      cables: undefined,
+      inUse: [],
+    }
     const keeper = new ThunderboltKeeper({
       doors: mac.doors,
       cables: () => Promise.resolve(server.cables),
       ownAddress: ETHERNET,
+      inUse: () => server.inUse,
       interfaces: () => ({}),
       clock,
       log: silentLogger,
@@ -433,7 +449,13 @@ describe('an agent that was asked', () => {
   test('looks when there is a reason, tries what failed again soon, and else looks once a minute', async () => {
     const mac = aMac()
     const texts = textsOf(one)
-    const seen = { looks: 0, tries: 0, interfaces: {}, cables: [toB] as readonly NodeCable[] }
+    const seen = {
+      looks: 0,
+      tries: 0,
+      interfaces: {},
+      cables: [toB] as readonly NodeCable[],
+      inUse: undefined as string[] | undefined,
+    }
     const clock = new VirtualClock()
     const over = new AbortController()
     const keeper = new ThunderboltKeeper({
@@ -448,12 +470,17 @@ describe('an agent that was asked', () => {
       },
       cables: () => Promise.resolve(seen.cables),
       ownAddress: ETHERNET,
+      inUse: () => seen.inUse,
       interfaces: () => seen.interfaces,
       clock,
       log: silentLogger,
     })
     void keeper.run(over.signal)
-    await clock.advance(0)
+    // Which gangs were here before is not known yet.
+    await clock.advance(20_000)
+    expect(seen.looks).toBe(0)
+    seen.inUse = []
+    await clock.advance(10_000)
     expect(seen).toMatchObject({ looks: 1, tries: 1 })
     await clock.advance(20_000)
     expect(seen).toMatchObject({ looks: 3, tries: 3 })
