@@ -178,9 +178,10 @@ describe.skipIf(obstacle !== undefined)('links between machines', () => {
     let links: readonly Link[] = []
     const measured = async () => {
       links = (JSON.parse((await mctl('get', 'links', '-o', 'json')).stdout) as { items: readonly Link[] }).items
-      return links.length === 8 && links.every(({ source }) => source === 'measured')
+      return links.length === 8 && links.every(({ allReduceMicros }) => allReduceMicros !== undefined)
     }
-    await until(measured, 90_000, 'all links are measured')
+    // A machine that is busy with other tests may need a second try.
+    await until(measured, 110_000, 'all links are measured, through the engine, too')
     const between = (from: string, peer: string, network: string) =>
       links.find((link) => link.from === from && link.peer === peer && link.address.startsWith(network))
     for (const [from, peer, network, megabits] of [
@@ -192,12 +193,7 @@ describe.skipIf(obstacle !== undefined)('links between machines', () => {
       const share = ((link?.bandwidthGBps ?? 0) * 8000) / megabits
       expect([from, peer, network, share > 0.8 && share < 1.2, link]).toEqual([from, peer, network, true, link])
       expect(link?.latencyMicros).toBeGreaterThan(0)
-      // Through the engine, on the link's own addresses.
-      expect([link?.allReduceMicros, link?.hopMicros, link?.notMeasured]).toEqual([
-        expect.any(Number),
-        expect.any(Number),
-        undefined,
-      ])
+      expect([link?.hopMicros, link?.notMeasured, link?.source]).toEqual([expect.any(Number), undefined, 'measured'])
     }
     const table = (await mctl('get', 'links', 'm1', '--no-headers')).stdout
     expect(table).toMatch(/^m1 +m2 +Ethernet10G +10\.78\.0\.2 +0\.0\d+ GB\/s +\d+ µs +\d+s +measured$/m)
