@@ -41,8 +41,8 @@ function isBuilt(): boolean {
   )
 }
 
-/** Ranges of their own: files of this folder run one after the other, agents of one test side by side. */
-let nextFirstPort = 21_000
+/** Ranges of their own: two files of this folder may run beside each other, and agents of one test do. */
+let nextFirstPort = 22_000 + 2_000 * Number(process.env['VITEST_POOL_ID'] ?? 1)
 
 export class TestAgent {
   readonly dataDir: string
