@@ -4,7 +4,7 @@ import { ageOf } from '../../api/age.ts'
 import { allocatableBytes, defaultGpuMemoryBytes, systemReserveBytes } from '../../api/hardware.ts'
 import type { LiveNode, LiveReading } from '../../api/live.ts'
 import type { MctlObject } from '../../api/meta.ts'
-import type { Drain, Node, NodeAddress, NodePort } from '../../api/node.ts'
+import type { Drain, Node, NodeAddress, NodeCable, NodePort } from '../../api/node.ts'
 import type { Shard } from '../../api/shard.ts'
 import type { ShardGroup } from '../../api/shardgroup.ts'
 import { formatBytes, parseBytes } from '../../lib/quantity.ts'
@@ -69,7 +69,7 @@ export async function describeNode(client: Client, object: MctlObject): Promise<
         p.type,
         p.speedGbps === undefined ? '<unknown>' : `${p.speedGbps} Gb/s`,
         p.addresses.join(',') || '<none>',
-        cableText(p),
+        cableText(p, status?.cables),
       ]),
     ),
   ]
@@ -79,10 +79,17 @@ export async function describeNode(client: Client, object: MctlObject): Promise<
 const measured = (value: number | undefined, unit: string): string =>
   value === undefined ? 'not measured' : `${value} ${unit}`
 
-function cableText({ domainUuid, peerDomainUuid, bridge, rdma }: NodePort): string {
+/** `to mini-2, in bridge0, is to have 10.217.3.1/30`; what leads to no node is known by its UUID. */
+export function cableText(port: NodePort, cables: readonly NodeCable[] = []): string {
+  const { domainUuid, peerDomainUuid, bridge, rdma, addresses } = port
   if (domainUuid === undefined) return ''
-  const marks = [...(bridge === undefined ? [] : [`in ${bridge}`]), ...(rdma === true ? ['RDMA'] : [])]
-  return [`to ${peerDomainUuid ?? 'nothing'}`, ...marks].join(', ')
+  const cable = cables.find((each) => each.domainUuid === domainUuid && each.peerDomainUuid === peerDomainUuid)
+  const marks = [
+    ...(bridge === undefined ? [] : [`in ${bridge}`]),
+    ...(rdma === true ? ['RDMA'] : []),
+    ...(cable === undefined || addresses.includes(cable.address) ? [] : [`is to have ${cable.address}`]),
+  ]
+  return [`to ${cable?.peer ?? peerDomainUuid ?? 'nothing'}`, ...marks].join(', ')
 }
 
 function machineOf({ spec, status }: Node): Block {

@@ -4,6 +4,7 @@ import { reportSetting, undoThunderbolt } from '../../../agent/thunderbolt/comma
 import { setThunderbolt } from '../../../agent/thunderbolt/configure.ts'
 import type { NodeCable } from '../../../src/api/node.ts'
 import type { Cli, Starters } from '../../../src/cli/context.ts'
+import { cableText } from '../../../src/cli/describe/node.ts'
 import { runCommand } from '../../../src/cli/program.ts'
 import type { Machine } from '../../../src/cli/service/machine.ts'
 import { systemClock, systemRandom } from '../../../src/lib/clock.ts'
@@ -76,6 +77,13 @@ async function run(argv: readonly string[], platform: 'darwin' | 'linux' = 'darw
   const exitCode = await runCommand({ ...cli, starters } as unknown as Cli, argv)
   return { ...said, exitCode, started }
 }
+
+test('describe node says where a cable leads and what it is to have', () => {
+  const port = { interface: 'en2', type: 'Thunderbolt', addresses: [], domainUuid: 'A2', peerDomainUuid: 'B2' } as const
+  expect(cableText({ ...port, bridge: 'bridge0' }, [cable])).toBe('to mini-2, in bridge0, is to have 10.217.3.1/30')
+  expect(cableText({ ...port, addresses: ['10.217.3.1/30'] }, [cable])).toBe('to mini-2')
+  expect(cableText({ ...port, peerDomainUuid: 'C9' }, [cable])).toBe('to C9')
+})
 
 const SET = `ifconfig bridge0 deletem en2                                 # the cable of Thunderbolt 2 to mini-2 gets addresses of its own
 ifconfig bridge0 down                                        # none of its members leads anywhere
