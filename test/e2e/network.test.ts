@@ -6,6 +6,8 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { nodeDnsName } from '../../src/api/trust.ts'
+import { splitHostPort } from '../../src/lib/hostport.ts'
 import { GGUF_SOURCE, ggufDir, withLlamaCpp } from '../support/llamacpp.ts'
 import { NetLab, labObstacle } from '../support/netlab.ts'
 import type { Placed } from '../support/netlab.ts'
@@ -286,9 +288,11 @@ withLlamaCpp(() =>
       const { certificatePem, keyPem } = credentialsOf(other)
       writeFileSync(join(dir, 'other.pem'), `${certificatePem}\n${keyPem}`)
       const through = ['curl', '-sk', '-m', '5', '--proxytunnel', '--proxy-insecure', '-v']
+      const { ringAddress = '' } = worker.status
       const way = [
+        ...named(worker.spec.nodeName, ringAddress),
         '--proxy',
-        `https://${worker.status.ringAddress}`,
+        `https://${nodeDnsName(worker.spec.nodeName)}:${splitHostPort(ringAddress).port}`,
         '--proxy-header',
         `mctl-shard: ${worker.metadata.uid}`,
       ]
@@ -313,6 +317,12 @@ withLlamaCpp(() =>
   }),
 )
 
+/** Doors of nodes know nobody who does not name the node: its name, for curl, at this address. */
+const named = (node: string, address: string): readonly string[] => {
+  const { host, port } = splitHostPort(address)
+  return ['--resolve', `${nodeDnsName(node)}:${port}:${host}`]
+}
+
 const credentialsOf = (name: string) =>
   JSON.parse(readFileSync(join(dir, name, 'credentials.json'), 'utf8')) as Record<'certificatePem' | 'keyPem', string>
 
@@ -335,8 +345,8 @@ describe.skipIf(obstacle !== undefined)('files of a model between machines', () 
     await until(async () => (await mctl('get', 'node', 'guest')).code === 0, 60_000, 'the guest has joined')
     const { certificatePem, keyPem } = credentialsOf('guest')
     writeFileSync(join(dir, 'guest.pem'), `${certificatePem}\n${keyPem}`)
-    const url = `https://${door?.address}:${door?.port}/v1/files/${'0'.repeat(64)}`
-    const own = ['--cert', join(dir, 'guest.pem')]
+    const url = `https://${nodeDnsName(holder)}:${door?.port}/v1/files/${'0'.repeat(64)}`
+    const own = ['--cert', join(dir, 'guest.pem'), ...named(holder, `${door?.address}:${door?.port}`)]
     const knock = async () =>
       (await lab.run('client', ['curl', '-sk', '-m', '5', '-w', ' %{http_code}', ...own, url])).stdout
     await until(async () => (await knock()) === ' 404', 20_000, 'the guest may ask')
