@@ -93,7 +93,10 @@ export async function undo(cli: Cli, words: readonly string[], flags: UndoFlags)
           )
         const revisions = await revisionsOf(client, deployment)
         const target = number === undefined ? revisions.at(-2) : revisionAt(revisions, number)
-        if (target === undefined) throw new CliError(`no rollout history found for deployment "${ref.name}"`)
+        if (target === undefined)
+          throw new CliError(
+            `no rollout history found for deployment "${ref.name}"\nIt has had one revision only: there is nothing to go back to.`,
+          )
         const now = templateOf(deployment.spec)
         if (satisfies(now, target.spec.template, ref.name)) {
           const text = `skipped rollback (current template already matches revision ${target.spec.revision})`

@@ -53,7 +53,8 @@ const dataDirOf = (called: Command) => called.optsWithGlobals<{ dataDir?: string
 async function backup(cli: Cli, folder: string, called: Command): Promise<number> {
   const { withAuthority } = await cli.starters.backup({ folder: resolve(cli.cwd, folder), dataDir: dataDirOf(called) })
   cli.terminal.out(`backup ${folder} made\n`)
-  cli.terminal.err(withAuthority ? AUTHORITY_INSIDE : 'Restore it with `mctl server restore`.\n')
+  if (withAuthority) cli.terminal.err(AUTHORITY_INSIDE)
+  cli.terminal.err(`Restore it with \`mctl server restore ${folder} --data-dir NEW\`.\n`)
   return 0
 }
 

@@ -1,4 +1,5 @@
 /** What a Mac needs to be a good node, looked at one by one: what was found, whether it will do, and what to do. Pure. */
+import { isLoopbackHost, splitHostPort } from '../../lib/hostport.ts'
 import { AUTHORITY_WARNING_MS } from '../../planner/authority.ts'
 import { formatBytes } from '../../lib/quantity.ts'
 
@@ -113,8 +114,10 @@ function privilege({ platform, isRoot, osVersion = '0' }: MachineFacts): Check {
   return { name, state: 'Warn', found: 'restricted for programs of users', remedy }
 }
 
-function membership({ joined, nowMs }: MachineFacts): Check {
+function membership({ joined, nowMs, server: { address, problem } }: MachineFacts): Check {
   const name = MEMBERSHIP
+  if (joined === undefined && problem === undefined && isLoopbackHost(splitHostPort(address).host))
+    return ok(name, 'none needed: the server is on this machine')
   if (joined === undefined)
     return {
       name,

@@ -3,13 +3,19 @@ import { timestamp } from '../../api/meta.ts'
 import { RESET_ANNOTATION } from '../../api/trust.ts'
 import type { Define } from '../commandform.ts'
 import { examples, serverOption, subcommand } from '../commandform.ts'
-import { withClient } from '../context.ts'
+import { credentialsFor } from '../config/signin.ts'
+import { CliError, serverAddress, withClient } from '../context.ts'
 
 export const defineNode: Define = (command, cli, done) => {
   command.addHelpText('after', examples('mctl node reset mini-2'))
   subcommand(command, 'reset <name>', "Void a node's certificates and let its name join anew.")
     .addOption(serverOption())
     .action(async (name: string, { server }: { server?: string }) => {
+      const address = serverAddress(cli, server)
+      if (credentialsFor(cli, address) === undefined)
+        throw new CliError(
+          `the cluster at ${address} has no identities, so its nodes hold no certificates that could be voided. An agent whose machine was set up anew takes its name again by itself`,
+        )
       const annotations = { [RESET_ANNOTATION]: timestamp(cli.clock.nowMs()) }
       const ref = { kind: 'Node', namespace: '', name } as const
       const patch = { metadata: { annotations } }

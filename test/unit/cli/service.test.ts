@@ -127,6 +127,8 @@ describe('the doctor', () => {
       ['membership', 'Fail', 'the certificate of node mini-2 is over', 'mctl node reset mini'],
       ['server', 'Fail', 'a:1: no answer', 'is it running, and i'],
     ])
+    // Its neighbour knows it without: there is nothing to join.
+    expect(states({ joined: undefined, server: { address: '127.0.0.1:6480' } })).toEqual([])
     const DAY_MS = 86_400_000
     expect(states({ joined: { node: 'mini-2', untilMs: DAY_MS, authorityUntilMs: 364 * DAY_MS } })).toEqual([
       [
