@@ -153,7 +153,18 @@ const bearer = () => `authorization: Bearer ${key}`
 /** As somebody gave it to the machine `client`. */
 const authorityFile = () => join(dir, 'server', 'authority.crt')
 
-/** Absent, gang ports stay open, which the agents say in their logs; the texts for it are tested in units. */
+const gateCondition = async (node: string) =>
+  (
+    await mctl(
+      'get',
+      'node',
+      node,
+      '-o',
+      'jsonpath={range .status.conditions[?(@.type=="GangPortsOpen")]}{.status} {.reason}{end}',
+    )
+  ).stdout
+
+/** Absent, gang ports stay open, which the agents say in a condition of their Node; the texts for it are tested in units. */
 const hasNft = existsSync('/usr/sbin/nft')
 interface RankOf {
   readonly spec: { readonly nodeName: string; readonly rendezvous: { readonly hosts: readonly (readonly string[])[] } }
@@ -235,6 +246,9 @@ describe.skipIf(obstacle !== undefined)('a model cut over machines of a network'
         ])
         expect([answer.code === 0, answer.stdout]).toEqual([false, ''])
       }
+      const gates = hasNft ? 'False GangPortsKept' : 'True FirewallNotSet'
+      for (const { spec } of shards)
+        await until(async () => (await gateCondition(spec.nodeName)) === gates, 20_000, gates)
       if (hasNft && name === 'pipe') await gatesOf(shards)
       expect((await mctl('delete', 'md', name)).code).toBe(0)
       if (hasNft) expect((await lab.run(shards[0]?.spec.nodeName ?? '', ['nft', 'list', 'ruleset'])).stdout).toBe('')
