@@ -25,9 +25,8 @@ export function planUpdate(
 ): Scheduling | undefined {
   const superseded = living.find((g) => isSuperseded(scene, current, g))
   if (superseded !== undefined) return takeBack(scene, superseded, 'is not wanted any more')
-  const stuck = living.find((g) => couldSurge(scene, current, g, living))
-  if (stuck !== undefined)
-    return takeBack(scene, stuck, 'would wait for ever (update.maxUnavailable: 0), and fits beside it')
+  const held = living.find((g) => isHeldForEver(scene, g))
+  if (held !== undefined) return takeBack(scene, held, 'would wait for ever (update.maxUnavailable: 0)')
 
   const isOutdated = (g: ShardGroup) => g.spec.revision !== current.number && g.spec.next === null
   const outdated = living.filter((g) => isOutdated(g) && g.spec.members.length > 0)
@@ -60,30 +59,15 @@ const isMember = ({ members }: NextEpoch, node: string): boolean => members.some
 const surging = (living: readonly ShardGroup[]): number => living.filter((g) => g.spec.next?.startFirst === true).length
 
 /**
- * Planned in its own bytes when it did not serve, and serving again: where no replica may be away it would never stop.
- * Its successor can start beside it instead.
+ * Planned in its own bytes when it did not serve, and serving again: where no replica may be away it never stops. What
+ * can go beside it is looked for anew, and said if there is nothing. A drain's plan is the drain's.
  */
-function couldSurge(
-  scene: DeploymentScene,
-  current: CurrentRevision,
-  group: ShardGroup,
-  living: readonly ShardGroup[],
-): boolean {
-  const { world, deployment, nowMs } = scene
-  const { strategy, maxUnavailable, maxSurge } = deployment.spec.update
-  if (strategy === 'Recreate' || maxUnavailable > 0 || surging(living) >= maxSurge || !isGroupReady(group)) return false
-  const { next, revision } = group.spec
-  if (next?.revision !== current.number || next.startFirst === true || revision === current.number) return false
-  const alone = { ...group, spec: withoutNext(group.spec) }
-  const { upcoming } = sceneOf(world, group, nowMs)
-  const before = {
-    ...world,
-    groups: world.groups.map((g) => (g.metadata.uid === group.metadata.uid ? alone : g)),
-    shards: world.shards.filter((s) => !upcoming.includes(s)),
-  }
-  return (
-    place({ ...scene, groups: withGroup(scene, alone), world: before }, current, alone, 'Beside')?.kind === 'Placed'
-  )
+function isHeldForEver({ world, deployment }: DeploymentScene, group: ShardGroup): boolean {
+  const { strategy, maxUnavailable } = deployment.spec.update
+  const { next, revision, members } = group.spec
+  if (strategy === 'Recreate' || maxUnavailable > 0 || !isGroupReady(group)) return false
+  if (next === null || next.startFirst === true || next.revision === revision) return false
+  return !world.nodes.some((n) => n.spec.drain !== undefined && members.some((m) => m.node === n.metadata.name))
 }
 
 function takeBack(scene: DeploymentScene, group: ShardGroup, why: string): Scheduling {

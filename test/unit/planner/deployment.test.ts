@@ -230,8 +230,10 @@ describe('updating', () => {
     expect(reasonsOf(back)).toContain('SuccessorDropped')
     const beside = plan(deployment, { revisions, groups: [groups[0] as ShardGroup, single(1)], nodes })
     expect(specIn(beside)).toMatchObject({ replica: 1, next: { startFirst: true, members: [{ node: 'mini-3' }] } })
-    // Without room beside it, it stays prepared: should the old one fail, it takes over.
-    expect(actionsOf(plan(deployment, { revisions, groups, nodes, models: [huge] }), 'setSpec')).toEqual([])
+    // Without room beside it, that is what its deployment says.
+    expect(specIn(plan(deployment, { revisions, groups, nodes, models: [huge] }))).toMatchObject({ next: null })
+    const waiting = plan(deployment, { revisions, groups: [groups[0] as ShardGroup, single(1)], nodes, models: [huge] })
+    expect(conditionIn(waiting, 'Scheduled')?.message).toMatch(/maxUnavailable is 0, and no group fits beside/)
   })
 
   test('a template that fits nowhere leaves the old replicas serving, and says why', () => {
