@@ -1,5 +1,5 @@
 /** The real machine behind `Machine`: commands, files, and the facts that the doctor looks at. */
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { arch, homedir, hostname, release, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -9,7 +9,7 @@ import type { MachineFacts } from '../cli/service/checks.ts'
 import type { AgentPlace, Machine } from '../cli/service/machine.ts'
 import { systemClock } from '../lib/clock.ts'
 import { isOpError, messageOf } from '../lib/errors.ts'
-import { nodeArgv } from '../lib/nodeargv.ts'
+import { nodeArgv, packageRoot } from '../lib/nodeargv.ts'
 import { userDataDir } from '../lib/userdata.ts'
 import { certificatesIn, readCertificate } from '../lib/x509.ts'
 import { connect } from '../rpc/grpcclient.ts'
@@ -36,6 +36,7 @@ export function thisMachine(env: Env): Machine {
       })
     },
     facts: (place, server) => factsOf(platform, place, server),
+    installEngine: ({ home }) => installEngine(home, env['SUDO_USER']),
     run,
     exists: existsSync,
     write: (path, text) => {
@@ -62,6 +63,18 @@ function run([command = '', ...args]: readonly string[]): Promise<{ code: number
       resolve({ code, output: `${stdout}${stderr}${code === 127 && error !== null ? error.message : ''}` })
     }),
   )
+}
+
+/** With its own words on the terminal. What it makes belongs to the person who typed sudo. */
+function installEngine(home: string, user: string | undefined): Promise<number> {
+  const setup = [process.execPath, join(packageRoot(import.meta.url), 'src', 'bin', 'setup.mjs'), 'engine']
+  const owner = user === undefined || user === 'root' ? [] : ['sudo', '-u', user, '-H']
+  const argv = [...owner, 'env', `MCTL_HOME=${home}`, ...setup]
+  return new Promise((resolve) => {
+    const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: ['ignore', 2, 2] })
+    child.on('error', () => resolve(127))
+    child.on('close', (code) => resolve(code ?? 1))
+  })
 }
 
 async function factsOf(platform: 'darwin' | 'linux', place: AgentPlace, address: string): Promise<MachineFacts> {

@@ -6,7 +6,7 @@ import { setConditions } from '../api/conditions.ts'
 import type { ConditionUpdate } from '../api/conditions.ts'
 import type { Node } from '../api/node.ts'
 import type { Shard } from '../api/shard.ts'
-import type { GroupPhase, NextEpoch, ShardGroup, ShardGroupStatus } from '../api/shardgroup.ts'
+import type { GroupPhase, Member, NextEpoch, ShardGroup, ShardGroupStatus } from '../api/shardgroup.ts'
 import { isReady } from './nodelife.ts'
 import type { World } from './world.ts'
 
@@ -69,12 +69,15 @@ export const blockingShards = (scene: GroupScene): readonly Shard[] =>
   scene.older.filter((s) => isReady(scene.nodeOf(s.spec.nodeName)))
 
 /**
- * As blockingShards, and those on the members' own nodes: an agent that says Prepared is in contact again, even before
- * its node is Ready, and will not start a rank beside its older epoch.
+ * As blockingShards, and those on the nodes of `members`, which want to start: an agent that says Prepared is in contact
+ * again, even before its node is Ready, and will not start a rank beside its older epoch.
  */
-export function holdingRendezvous(scene: GroupScene): readonly Shard[] {
-  const members = new Set(scene.group.spec.members.map((m) => m.node))
-  return scene.older.filter((s) => members.has(s.spec.nodeName) || isReady(scene.nodeOf(s.spec.nodeName)))
+export function holdingRendezvous(
+  scene: GroupScene,
+  members: readonly Member[] = scene.group.spec.members,
+): readonly Shard[] {
+  const starting = new Set(members.map((m) => m.node))
+  return scene.older.filter((s) => starting.has(s.spec.nodeName) || isReady(scene.nodeOf(s.spec.nodeName)))
 }
 
 export const nodesOf = (members: ShardGroup['spec']['members']): string =>

@@ -8,7 +8,7 @@ import type { ModelDeployment } from '../api/modeldeployment.ts'
 import type { NextEpoch, ShardGroup } from '../api/shardgroup.ts'
 import { isBeingDeleted } from './actions.ts'
 import type { GroupScene } from './groupscene.ts'
-import { blockingShards, sceneOf } from './groupscene.ts'
+import { holdingRendezvous, sceneOf } from './groupscene.ts'
 import { isReady } from './nodelife.ts'
 import type { World } from './world.ts'
 
@@ -90,7 +90,7 @@ export function recreateHold({ world, group, nowMs }: GroupScene): Hold | undefi
     if (sibling.metadata.uid === group.metadata.uid) continue
     const scene = sceneOf(world, sibling, nowMs)
     const isOld = sibling.spec.revision < revision
-    const stopping = blockingShards(scene).some((s) => s.spec.revision !== revision)
+    const stopping = holdingRendezvous(scene, group.spec.members).some((s) => s.spec.revision !== revision)
     const serves = stays(sibling, deployment)
       ? sibling.spec.members.length > 0
       : scene.current.some((s) => isReady(scene.nodeOf(s.spec.nodeName)))

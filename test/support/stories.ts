@@ -186,6 +186,7 @@ const storyMachine: Machine = {
         server: { address },
       },
     }),
+  installEngine: () => Promise.resolve(0),
   run: () => Promise.resolve({ code: 0, output: '' }),
   exists: (path) => path.endsWith('installed'),
   write: () => Promise.resolve(),

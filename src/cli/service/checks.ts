@@ -95,13 +95,17 @@ function disk({ freeDiskBytes, modelsDir }: MachineFacts): Check {
   return { name: 'disk', state: 'Warn', found, remedy }
 }
 
+/** What installing the agent brings about by itself. */
+export const ENGINE = 'engine mlx'
+export const ENGINE_REMEDY = 'npm run setup, in the checkout of mctl on this machine'
+
 function engine({ engine: found }: MachineFacts): Check {
-  if ('python' in found) return ok('engine mlx', found.python)
+  if ('python' in found) return ok(ENGINE, found.python)
   return {
-    name: 'engine mlx',
+    name: ENGINE,
     state: 'Warn',
     found: found.missing,
-    remedy: 'npm run setup, in the checkout of mctl on this machine',
+    remedy: ENGINE_REMEDY,
   }
 }
 

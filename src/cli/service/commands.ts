@@ -7,8 +7,8 @@ import type { Cli } from '../context.ts'
 import { CliError, serverAddress } from '../context.ts'
 import { formatTable } from '../printers/table.ts'
 import type { Check } from './checks.ts'
-import { MEMBERSHIP, examine } from './checks.ts'
-import type { Machine } from './machine.ts'
+import { ENGINE, ENGINE_REMEDY, MEMBERSHIP, examine } from './checks.ts'
+import type { AgentPlace, Machine } from './machine.ts'
 import { LABEL, UNIT, launchDaemon, systemdUnit } from './units.ts'
 
 interface Flags {
@@ -61,12 +61,13 @@ async function install(cli: Cli, flags: Flags): Promise<number> {
   if (configures && machine.platform !== 'darwin')
     throw new CliError('install the agent with --configure-thunderbolt: that is for macOS; nothing was changed')
   const place = await machine.agentPlace(flags)
-  const found = examine(await machine.facts(place, server)).filter(
-    ({ name, state }) => state !== 'OK' && name !== MEMBERSHIP,
-  )
+  const lacking = examine(await machine.facts(place, server)).filter(({ state }) => state !== 'OK')
+  // What this command sees to is nothing to tell people to do.
+  const found = lacking.filter(({ name }) => name !== MEMBERSHIP && name !== ENGINE)
   if (found.length > 0) terminal.err(tableOf(found))
   if (found.some(({ state }) => state === 'Fail'))
     throw new CliError('install the agent: this machine is not fit yet; nothing was changed. See above what to do')
+  if (lacking.some(({ name }) => name === ENGINE)) await installEngine(cli, machine, place)
   await cli.starters.join({ server, ...place, token: cli.env['MCTL_TOKEN'] || undefined })
   const flagWords = [
     '--server',
@@ -91,6 +92,16 @@ async function install(cli: Cli, flags: Flags): Promise<number> {
   terminal.err(`${file.path} starts it with the machine. \`mctl agent status\` says how it does.\n`)
   return 0
 }
+
+/** Without it the Mac joins all the same: it may be there for llama.cpp, or get it later. */
+async function installEngine({ terminal }: Cli, machine: Machine, place: AgentPlace): Promise<void> {
+  terminal.err(`${ENGINE} is not on this machine yet: installing it into ${place.home} (some minutes)\n`)
+  const code = await machine.installEngine(place)
+  if (code !== 0)
+    terminal.err(`${ENGINE} was not installed (exit code ${code}): the node joins without it. ${ENGINE_LATER}\n`)
+}
+
+const ENGINE_LATER = `Later: ${ENGINE_REMEDY}; the agent finds it at its next start`
 
 const startCommands = ({ platform }: Machine, path: string): readonly (readonly string[])[] =>
   platform === 'darwin'

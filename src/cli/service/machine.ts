@@ -23,6 +23,11 @@ export interface Machine {
     readonly modelsDir?: string
   }): Promise<AgentPlace>
   facts(place: AgentPlace, server: string): Promise<MachineFacts>
+  /**
+   * Makes the environment of engine mlx, as `npm run setup` does and for the person whose it is. Takes minutes; what it says
+   * goes to the terminal. Its exit code.
+   */
+  installEngine(place: AgentPlace): Promise<number>
   run(argv: readonly string[]): Promise<{ readonly code: number; readonly output: string }>
   exists(path: string): boolean
   /** 0644, its folder made. */

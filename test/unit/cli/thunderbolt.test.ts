@@ -42,6 +42,7 @@ const machine = (platform: 'darwin' | 'linux'): Machine => ({
       ...{ modelsDir: '/h/models', engine: { python: '/h/python' }, server: { address }, nowMs: 0 },
       pmset: 'AC Power:\n sleep                0\n autorestart          1\n',
     }),
+  installEngine: () => Promise.resolve(0),
   run: () => Promise.resolve({ code: 0, output: '' }),
   exists: (path) => path.endsWith('.plist') || mac.doors.record.read() !== undefined,
   write: (path, text) => Promise.resolve(void written.set(path, text)),
