@@ -4,7 +4,7 @@ import { systemClock, systemRandom } from '../../src/lib/clock.ts'
 import { createHub } from '../../src/server/hub/hub.ts'
 import { TestHub, virtual } from '../support/hub.ts'
 import { json } from '../unit/api/modelfiles/folder.ts'
-import { headerOnly, linear, vector } from '../unit/api/modelfiles/virtual.ts'
+import { headerOnly, linear, llamaLayer, vector } from '../unit/api/modelfiles/virtual.ts'
 import type { Row } from './stats.ts'
 
 const FILES = 100
@@ -18,15 +18,7 @@ function hundredFiles(): Record<string, Uint8Array | ReturnType<typeof virtual>>
   for (let layer = 0; layer < FILES; layer++) {
     const at = `model.layers.${layer}`
     const tensors = {
-      ...linear(`${at}.self_attn.q_proj`, packing, 8192, 8192),
-      ...linear(`${at}.self_attn.k_proj`, packing, 1024, 8192),
-      ...linear(`${at}.self_attn.v_proj`, packing, 1024, 8192),
-      ...linear(`${at}.self_attn.o_proj`, packing, 8192, 8192),
-      ...linear(`${at}.mlp.gate_proj`, packing, 28672, 8192),
-      ...linear(`${at}.mlp.up_proj`, packing, 28672, 8192),
-      ...linear(`${at}.mlp.down_proj`, packing, 8192, 28672),
-      ...vector(`${at}.input_layernorm.weight`, 8192),
-      ...vector(`${at}.post_attention_layernorm.weight`, 8192),
+      ...llamaLayer(at, packing, { hidden: 8192, kv: 1024, feedForward: 28672 }),
       ...(layer === 0
         ? { ...linear('model.embed_tokens', packing, 128256, 8192), ...vector('model.norm.weight', 8192) }
         : {}),

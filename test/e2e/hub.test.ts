@@ -10,7 +10,7 @@ import type { Client } from '../../src/rpc/messages.ts'
 import { about, TestHub, virtual } from '../support/hub.ts'
 import { Running, endAll, freePort, mctl, tempDir, until } from '../support/processes.ts'
 import { json } from '../unit/api/modelfiles/folder.ts'
-import { headerOnly, linear, vector } from '../unit/api/modelfiles/virtual.ts'
+import { headerOnly, linear, llamaLayer, vector } from '../unit/api/modelfiles/virtual.ts'
 
 const token = 'hf_the-secret-of-the-test'
 const name = 'mlx-community/Llama-3.2-3B-Instruct-4bit'
@@ -23,17 +23,7 @@ let commit = ''
 /** Headers of the real shapes, and no weights: 1.8 GB that nobody could download. */
 function llama32(): Record<string, Uint8Array | ReturnType<typeof virtual>> {
   const packing = { bits: 4, groupSize: 64 }
-  const layer = (at: string) => ({
-    ...linear(`${at}.self_attn.q_proj`, packing, 3072, 3072),
-    ...linear(`${at}.self_attn.k_proj`, packing, 1024, 3072),
-    ...linear(`${at}.self_attn.v_proj`, packing, 1024, 3072),
-    ...linear(`${at}.self_attn.o_proj`, packing, 3072, 3072),
-    ...linear(`${at}.mlp.gate_proj`, packing, 8192, 3072),
-    ...linear(`${at}.mlp.up_proj`, packing, 8192, 3072),
-    ...linear(`${at}.mlp.down_proj`, packing, 3072, 8192),
-    ...vector(`${at}.input_layernorm.weight`, 3072),
-    ...vector(`${at}.post_attention_layernorm.weight`, 3072),
-  })
+  const layer = (at: string) => llamaLayer(at, packing, { hidden: 3072, kv: 1024, feedForward: 8192 })
   const layers = Array.from({ length: 28 }, (_, i) => layer(`model.layers.${i}`))
   const tensors = Object.assign(
     { ...linear('model.embed_tokens', packing, 128256, 3072), ...vector('model.norm.weight', 3072) },

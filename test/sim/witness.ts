@@ -17,14 +17,19 @@ const RESET_MS_MAX = 20_000
 
 type Copy = ReadonlyMap<string, MctlObject>
 
+/** What a mirror holds: another map after each list. */
+interface Held {
+  readonly objects: Copy
+  /** The last version of each object that was told, since that list. */
+  readonly told: Map<string, string>
+}
+
 export class Witness {
   readonly findings: string[] = []
   readonly #over = new AbortController()
   /** What the store has written of each object since its server started, oldest first. */
   readonly #written = new Map<string, string[]>()
-  readonly #copies = new Map<KindName, Copy>()
-  /** The last version of each object that was told, since its list. */
-  #told = new Map<Copy, Map<string, string>>()
+  readonly #held = new Map<KindName, Held>()
 
   /**
    * Begins, with chance of its own: stories run as they did without it. Not before the first write: a watch that goes on
@@ -64,28 +69,27 @@ export class Witness {
   }
 
   #take(kind: KindName, objects: Copy): void {
-    this.#copies.set(kind, objects)
-    const listed = !this.#told.has(objects)
-    const told = this.#told.get(objects) ?? new Map<string, string>()
+    const held = this.#held.get(kind)
+    const isList = held?.objects !== objects
+    const told = isList ? new Map<string, string>() : held.told
+    this.#held.set(kind, { objects, told })
     for (const [uid, { metadata }] of objects) {
       const [last, version] = [told.get(uid), metadata.resourceVersion]
       if (last === version) continue
       told.set(uid, version)
       const written = this.#written.get(uid) ?? []
       const before = written[written.indexOf(version) - 1]
-      if (!listed && before !== undefined && before !== last && this.findings.length < 3)
+      if (!isList && before !== undefined && before !== last && this.findings.length < 3)
         this.findings.push(
           `NotTold: a watch of ${kind} skipped ${metadata.name} at ${before}: told ${last ?? 'nothing'}, then ${version}`,
         )
     }
-    if (listed)
-      this.#told = new Map([...[...this.#copies.values()].map((c) => [c, this.#told.get(c) ?? told] as const)])
   }
 
   /** undefined: it knows what the store holds. */
   behind(snapshot: Snapshot): string | undefined {
     for (const kind of kinds) {
-      const copy = this.#copies.get(kind)
+      const copy = this.#held.get(kind)?.objects
       const stored = new Map(snapshot.list(kind).map(({ metadata }) => [metadata.uid, metadata]))
       const missing = [...stored.values()].find((m) => copy?.get(m.uid)?.metadata.resourceVersion !== m.resourceVersion)
       if (missing !== undefined)

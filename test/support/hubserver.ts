@@ -5,22 +5,12 @@
 import { appendFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { json } from '../unit/api/modelfiles/folder.ts'
-import { headerOnly, linear, vector } from '../unit/api/modelfiles/virtual.ts'
+import { headerOnly, linear, llamaLayer, vector } from '../unit/api/modelfiles/virtual.ts'
 import { TestHub } from './hub.ts'
 
 const [address = '', folder = ''] = process.argv.slice(2)
 const packing = { bits: 4, groupSize: 64 }
-const layer = (at: string) => ({
-  ...linear(`${at}.self_attn.q_proj`, packing, 256, 256),
-  ...linear(`${at}.self_attn.k_proj`, packing, 256, 256),
-  ...linear(`${at}.self_attn.v_proj`, packing, 256, 256),
-  ...linear(`${at}.self_attn.o_proj`, packing, 256, 256),
-  ...linear(`${at}.mlp.gate_proj`, packing, 512, 256),
-  ...linear(`${at}.mlp.up_proj`, packing, 512, 256),
-  ...linear(`${at}.mlp.down_proj`, packing, 256, 512),
-  ...vector(`${at}.input_layernorm.weight`, 256),
-  ...vector(`${at}.post_attention_layernorm.weight`, 256),
-})
+const layer = (at: string) => llamaLayer(at, packing, { hidden: 256, kv: 256, feedForward: 512 })
 const header = headerOnly({
   ...linear('model.embed_tokens', packing, 8192, 256),
   ...vector('model.norm.weight', 256),

@@ -5,7 +5,7 @@ import type { Node, NodeCable, NodeNetwork, NodePort } from '../../../src/api/no
 import { ipv4Text, netmaskOf, overlap, parseCidr, sameSubnet } from '../../../src/lib/ipv4.ts'
 import { assignCables, pools } from '../../../src/planner/links/cables.ts'
 import { planLinks } from '../../../src/planner/links/plan.ts'
-import { aMac } from './objects.ts'
+import { aMac, aThunderboltPort as port } from './objects.ts'
 
 interface Wish {
   readonly networks?: readonly NodeNetwork[]
@@ -15,16 +15,6 @@ const node = (name: string, ports: readonly NodePort[], wish: Wish = {}): Node =
   const mac = aMac(name)
   return { ...mac, status: { ...mac.status, ports, ...wish } }
 }
-/** The port `own`, with a cable to `peer`. */
-const port = (own: string, peer: string, more: Partial<NodePort> = {}): NodePort => ({
-  interface: `en-${own}`,
-  type: 'Thunderbolt',
-  addresses: [],
-  speedGbps: 40,
-  domainUuid: own,
-  peerDomainUuid: peer,
-  ...more,
-})
 const given = (nodes: readonly Node[], name: string) => assignCables(nodes).get(name) ?? []
 const withCables = (nodes: readonly Node[]): readonly Node[] => {
   const cables = assignCables(nodes)

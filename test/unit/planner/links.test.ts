@@ -5,7 +5,7 @@ import { parseCidr, sameSubnet } from '../../../src/lib/ipv4.ts'
 import { matchLinks } from '../../../src/planner/links/match.ts'
 import { planLinks } from '../../../src/planner/links/plan.ts'
 import { linkSpeed } from '../../../src/planner/placement/links.ts'
-import { aMac } from './objects.ts'
+import { aMac, aThunderboltPort as cable } from './objects.ts'
 
 const node = (
   name: string,
@@ -31,15 +31,6 @@ const ethernet = (address: string, speedGbps = 1, name = 'en0'): NodePort => ({
   speedGbps,
 })
 const wifi = (address: string): NodePort => ({ interface: 'en1', type: 'WiFi', addresses: [address] })
-const cable = (own: string, peer: string, more: Partial<NodePort> = {}): NodePort => ({
-  interface: `tb-${own}`,
-  type: 'Thunderbolt',
-  addresses: [],
-  speedGbps: 40,
-  domainUuid: own,
-  peerDomainUuid: peer,
-  ...more,
-})
 const linksOf = (nodes: readonly Node[], name: string) => matchLinks(nodes).get(name)
 const tcp = (peer: string, type: NodeLink['type'], address: string, peerAddress: string) => ({
   peer,

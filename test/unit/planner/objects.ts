@@ -2,7 +2,7 @@
 import { applyDefaults } from '../../../src/api/default.ts'
 import type { Model, ModelShape, ModelStatus } from '../../../src/api/model.ts'
 import type { ModelDeployment } from '../../../src/api/modeldeployment.ts'
-import type { Node, NodeLink } from '../../../src/api/node.ts'
+import type { Node, NodeLink, NodePort } from '../../../src/api/node.ts'
 
 const apiVersion = 'mctl.dev/v1alpha1'
 /** Thin manifests have no server-made metadata. */
@@ -33,6 +33,17 @@ export function aMac(name: string, wish: MacWish = {}): Node {
     },
   })
 }
+
+/** The Thunderbolt port `own`, with a cable to the port `peer` of another Mac. */
+export const aThunderboltPort = (own: string, peer: string, more: Partial<NodePort> = {}): NodePort => ({
+  interface: `tb-${own}`,
+  type: 'Thunderbolt',
+  addresses: [],
+  speedGbps: 40,
+  domainUuid: own,
+  peerDomainUuid: peer,
+  ...more,
+})
 
 /** Nodes of one kind, each with such a link to every other one. */
 export function cabled(names: readonly string[], link: Omit<NodeLink, 'peer'>, wish: MacWish = {}): readonly Node[] {

@@ -69,3 +69,27 @@ export function linear(name: string, packing: Packing | undefined, ...shape: num
 }
 
 export const vector = (name: string, length: number): Record<string, TensorSpec> => ({ [name]: ['BF16', length] })
+
+export interface LayerWidths {
+  readonly hidden: number
+  /** Of keys and values. */
+  readonly kv: number
+  readonly feedForward: number
+}
+
+/** The tensors of one layer of a llama, under `at`: `model.layers.0`. */
+export const llamaLayer = (
+  at: string,
+  packing: Packing,
+  { hidden, kv, feedForward }: LayerWidths,
+): Record<string, TensorSpec> => ({
+  ...linear(`${at}.self_attn.q_proj`, packing, hidden, hidden),
+  ...linear(`${at}.self_attn.k_proj`, packing, kv, hidden),
+  ...linear(`${at}.self_attn.v_proj`, packing, kv, hidden),
+  ...linear(`${at}.self_attn.o_proj`, packing, hidden, hidden),
+  ...linear(`${at}.mlp.gate_proj`, packing, feedForward, hidden),
+  ...linear(`${at}.mlp.up_proj`, packing, feedForward, hidden),
+  ...linear(`${at}.mlp.down_proj`, packing, hidden, feedForward),
+  ...vector(`${at}.input_layernorm.weight`, hidden),
+  ...vector(`${at}.post_attention_layernorm.weight`, hidden),
+})
