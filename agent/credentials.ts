@@ -3,7 +3,6 @@
  * first one; the certificate itself gets the next when two thirds of its life are over. Without any of it the agent
  * speaks to a server on its own machine only.
  */
-import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseJoinSecret } from '../src/api/trust.ts'
 import type { BackoffPolicy } from '../src/lib/backoff.ts'
@@ -14,7 +13,9 @@ import { isOpError, messageOf } from '../src/lib/errors.ts'
 import type { OpError } from '../src/lib/errors.ts'
 import type { Logger } from '../src/lib/log.ts'
 import { replacePrivateFile } from '../src/lib/replacefile.ts'
-import { certificatesIn, fingerprintOf, makeKey, makeRequest, readCertificate } from '../src/lib/x509.ts'
+import { textIfThere } from '../src/lib/textfile.ts'
+import { certificatesIn } from '../src/lib/pem.ts'
+import { fingerprintOf, fingerprintsIn, makeKey, makeRequest, readCertificate } from '../src/lib/x509.ts'
 import { connect } from '../src/rpc/grpcclient.ts'
 import { firstContact } from '../src/rpc/pin.ts'
 import { isRefusal } from './session.ts'
@@ -107,7 +108,7 @@ const strangerTo = (node: string) => (address: string) =>
 
 /** Fingerprints of the authorities that the credentials trust. */
 export const trustsOf = ({ authorityPem }: Pick<Credentials, 'authorityPem'>): readonly string[] =>
-  certificatesIn(authorityPem).map(fingerprintOf)
+  fingerprintsIn(authorityPem)
 
 /** What the server says of its authorities: by fingerprint, all of them and the one that signs. */
 export interface ToldTrust {
@@ -243,12 +244,8 @@ const requestOf = (keyPem: string, node: string) => makeRequest(keyPem, { common
 type Kept = Pick<Credentials, 'node' | 'keyPem' | 'requestPem'> & Partial<Credentials>
 
 function read(file: string): Kept | undefined {
-  try {
-    return JSON.parse(readFileSync(file, 'utf8')) as Kept
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
-  }
+  const text = textIfThere(file)
+  return text === undefined ? undefined : (JSON.parse(text) as Kept)
 }
 
 const write = (file: string, kept: Kept): void => replacePrivateFile(file, JSON.stringify(kept))

@@ -4,6 +4,7 @@
  */
 import { isDeepStrictEqual } from 'node:util'
 import { bootIdOf } from '../observe/darwin/observe.ts'
+import { readNetwork } from '../observe/darwin/ports.ts'
 import type { MachineDoors } from '../observe/facts.ts'
 import type { LinkPlan, LinkStep, LinkWish } from './plan.ts'
 import { planThunderbolt } from './plan.ts'
@@ -74,12 +75,7 @@ const unreadable: Outcome = {
   message: 'networksetup, ifconfig or system_profiler did not answer as they should',
 }
 
-async function readScene({ runText }: Pick<MachineDoors, 'runText'>): Promise<LinkScene | undefined> {
-  const [setup, ifconfig, profile] = await Promise.all([
-    runText('networksetup', ['-listallhardwareports']),
-    runText('ifconfig', ['-a']),
-    runText('system_profiler', ['SPThunderboltDataType', '-json']),
-  ])
-  if (setup === undefined || ifconfig === undefined || profile === undefined) return undefined
-  return sceneOf({ setup, ifconfig, profile })
+async function readScene(doors: Pick<MachineDoors, 'runText'>): Promise<LinkScene | undefined> {
+  const texts = await readNetwork(doors)
+  return texts && sceneOf(texts)
 }

@@ -1,8 +1,9 @@
 /** `<dataDir>/thunderbolt.json`: what was changed of the network, for undoing it. Gone when nothing is changed. */
-import { readFileSync, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { OpError } from '../../src/lib/errors.ts'
 import { replacePrivateFile } from '../../src/lib/replacefile.ts'
+import { textIfThere } from '../../src/lib/textfile.ts'
 import type { LinkRecord } from './plan.ts'
 import { isEmptyRecord } from './plan.ts'
 
@@ -16,7 +17,7 @@ export function linkRecordFile(dataDir: string): LinkRecordFile {
   const path = join(dataDir, 'thunderbolt.json')
   return {
     read() {
-      const text = textOf(path)
+      const text = textIfThere(path)
       if (text === undefined) return undefined
       const record = recordIn(text)
       if (record === undefined)
@@ -28,15 +29,6 @@ export function linkRecordFile(dataDir: string): LinkRecordFile {
     },
     write: (record) =>
       isEmptyRecord(record) ? rmSync(path, { force: true }) : replacePrivateFile(path, JSON.stringify(record)),
-  }
-}
-
-function textOf(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
   }
 }
 

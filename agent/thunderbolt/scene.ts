@@ -5,7 +5,8 @@
 import type { NodeNetwork } from '../../src/api/node.ts'
 import { isLinkLocal, parseCidr } from '../../src/lib/ipv4.ts'
 import type { Interface } from '../observe/darwin/parsenetwork.ts'
-import { hardwarePorts, interfaces, thunderboltPorts } from '../observe/darwin/parsenetwork.ts'
+import type { NetworkTexts } from '../observe/darwin/ports.ts'
+import { hardwarePorts, interfaces, receptacleOf, thunderboltPorts } from '../observe/darwin/parsenetwork.ts'
 
 export interface LinkPort {
   readonly interface: string
@@ -35,26 +36,18 @@ export interface LinkScene {
   readonly networks: readonly NodeNetwork[]
 }
 
-export interface SceneTexts {
-  /** `networksetup -listallhardwareports` */
-  readonly setup: string
-  /** `ifconfig -a` */
-  readonly ifconfig: string
-  /** `system_profiler SPThunderboltDataType -json` */
-  readonly profile: string
-}
-
 /** undefined: the texts are not what they should be. */
-export function sceneOf({ setup, ifconfig, profile }: SceneTexts): LinkScene | undefined {
+export function sceneOf({ setup, ifconfig, profile }: NetworkTexts): LinkScene | undefined {
   const found = interfaces(ifconfig)
   const cables = thunderboltPorts(profile)
   if (cables === undefined || found.length === 0) return undefined
   const bridges = found.filter(({ name }) => name.startsWith('bridge')).map(bridgeOf)
   const known = new Map(found.map((each) => [each.name, each]))
-  const ports = hardwarePorts(setup).flatMap(({ name, device }): readonly LinkPort[] => {
-    const receptacle = Number(/^Thunderbolt (\d+)$/.exec(name)?.[1] ?? NaN)
+  const ports = hardwarePorts(setup).flatMap((port): readonly LinkPort[] => {
+    const { name, device } = port
+    const receptacle = receptacleOf(port)
     const own = known.get(device)
-    if (own === undefined || Number.isNaN(receptacle)) return []
+    if (own === undefined || receptacle === undefined) return []
     const { domainUuid, peerDomainUuid } = cables.find((cable) => cable.receptacle === receptacle) ?? {}
     const bridge = bridges.find(({ members }) => members.includes(device))
     return [

@@ -7,7 +7,7 @@ import type { GatewayTls } from '../gateway/pools.ts'
 import { every, systemClock, systemRandom } from '../lib/clock.ts'
 import { messageOf } from '../lib/errors.ts'
 import { startTimeOf } from '../lib/process.ts'
-import { certificatesIn, fingerprintOf } from '../lib/x509.ts'
+import { fingerprintsIn } from '../lib/x509.ts'
 import { connect } from '../rpc/grpcclient.ts'
 import { swappable } from '../rpc/swap.ts'
 import { writeGatewayRecord } from './gatewayrecord.ts'
@@ -109,7 +109,7 @@ async function followCredentials(
 
 /** For the server to know: a change of authority waits for the gateway. */
 const trustsOf = (credentials: GatewayTls | undefined) =>
-  credentials === undefined ? {} : { trusts: certificatesIn(credentials.authorityPem).map(fingerprintOf) }
+  credentials === undefined ? {} : { trusts: fingerprintsIn(credentials.authorityPem) }
 
 const readGatewayCredentials = (file: string) => JSON.parse(readFileSync(file, 'utf8')) as GatewayTls
 

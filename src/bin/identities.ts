@@ -61,8 +61,8 @@ export async function openIdentities(doors: Doors): Promise<Identities> {
   if (authority === undefined) return { identityOf: identityOfHeaders }
   // Before anybody else hears of the commit: what they ask of the authorities is of now.
   store.onCommit((changes) => {
-    const gone = changes.some(({ type, object }) => object.kind === 'Authority' && type === 'DELETED')
-    if (gone || changes.some(({ object }) => object.kind === 'Authority')) authority.refresh(gone)
+    const own = changes.filter(({ object }) => object.kind === 'Authority')
+    if (own.length > 0) authority.refresh(own.some(({ type }) => type === 'DELETED'))
   })
   const gatewayCredentials = join(dataDir, 'trust', 'gateway.json')
   const authorityFile = join(dataDir, 'authority.crt')

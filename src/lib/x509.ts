@@ -23,6 +23,7 @@ import {
 import type { JsonGeneralName, JsonName } from '@peculiar/x509'
 import { alternativesOf } from './alternativenames.ts'
 import { OpError } from './errors.ts'
+import { certificatesIn } from './pem.ts'
 
 type CryptoKey = webcrypto.CryptoKey
 
@@ -154,9 +155,8 @@ export const fingerprintOf = (certificate: string | Uint8Array): string =>
     .update(typeof certificate === 'string' ? parsed(certificate).raw : certificate)
     .digest('hex')
 
-/** Each certificate of a text that may hold several. */
-export const certificatesIn = (pem: string): readonly string[] =>
-  pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
+/** Of each certificate of a text, in its order. */
+export const fingerprintsIn = (pem: string): readonly string[] => certificatesIn(pem).map(fingerprintOf)
 
 /** PEM of DER bytes. */
 export const pemOf = (der: Uint8Array): string =>

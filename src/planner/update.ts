@@ -119,10 +119,9 @@ function fitsWithout(
   return place({ ...scene, world, groups }, current, group)?.kind === 'Placed'
 }
 
-/** Recreate: all old groups give up their places at once, and the new ones take what that leaves. */
-function makeRoom(scene: DeploymentScene, current: CurrentRevision, outdated: readonly ShardGroup[]): Scheduling {
-  const message = `${counted(outdated.length, 'group')} stop before revision ${current.number} starts: beside them it does not fit`
-  const steps = outdated.map((group) => unbind(scene.world, group))
+/** Recreate: these old groups give up their places at once. */
+function recreate(scene: DeploymentScene, old: readonly ShardGroup[], message: string): Scheduling {
+  const steps = old.map((group) => unbind(scene.world, group))
   const after = new Map(steps.map(({ group }) => [group.metadata.uid, group]))
   return {
     actions: [...steps.map((s) => s.action), event(scene.deployment, 'Normal', 'Recreating', message)],
@@ -131,6 +130,22 @@ function makeRoom(scene: DeploymentScene, current: CurrentRevision, outdated: re
     pending: { status: 'False', reason: 'Recreating', message },
   }
 }
+
+/** The new ones take what that leaves. */
+const makeRoom = (scene: DeploymentScene, { number }: CurrentRevision, outdated: readonly ShardGroup[]): Scheduling =>
+  recreate(
+    scene,
+    outdated,
+    `${counted(outdated.length, 'group')} stop before revision ${number} starts: beside them it does not fit`,
+  )
+
+/** It goes on with fewer groups rather than not at all: an old one that finds no place would be waited for for ever. */
+const giveWay = (scene: DeploymentScene, { number }: CurrentRevision, old: ShardGroup): Scheduling =>
+  recreate(
+    scene,
+    [old],
+    `${old.metadata.name} stops: revision ${number} has no room for it, and its other groups wait until the old ones are gone`,
+  )
 
 /** Every group that the new revision has got a place for is prepared, and starts when the old ones are gone. */
 function othersWait({ world, groups, nowMs }: DeploymentScene, current: CurrentRevision): boolean {
@@ -145,18 +160,6 @@ function othersWait({ world, groups, nowMs }: DeploymentScene, current: CurrentR
   const isPrepared = ({ status }: Shard) =>
     status?.phase !== undefined && !['Pending', 'Fetching'].includes(status.phase)
   return placed.length > 0 && placed.every((shards) => shards.length > 0 && shards.every(isPrepared))
-}
-
-/** Recreate goes on with fewer groups rather than not at all: an old one that finds no place would be waited for for ever. */
-function giveWay(scene: DeploymentScene, current: CurrentRevision, old: ShardGroup): Scheduling {
-  const message = `${old.metadata.name} stops: revision ${current.number} has no room for it, and its other groups wait until the old ones are gone`
-  const { action, group } = unbind(scene.world, old)
-  return {
-    actions: [action, event(scene.deployment, 'Normal', 'Recreating', message)],
-    report: [`Recreating: ${message}`],
-    groups: withGroup(scene, group),
-    pending: { status: 'False', reason: 'Recreating', message },
-  }
 }
 
 function noSurge(scene: DeploymentScene, current: CurrentRevision, refused: Unplaceable): Scheduling {

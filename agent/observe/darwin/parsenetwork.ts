@@ -11,8 +11,14 @@ export interface HardwarePort {
 export const hardwarePorts = (text: string): readonly HardwarePort[] =>
   [...text.matchAll(/^Hardware Port: (.+)\nDevice: (\S+)$/gm)].map(([, name = '', device = '']) => ({ name, device }))
 
+/** Of the case: receptacle 2 is "Thunderbolt 2", whatever its device is called. undefined: it is no Thunderbolt port. */
+export const receptacleOf = ({ name }: HardwarePort): number | undefined => {
+  const number = /^Thunderbolt (\d+)$/.exec(name)?.[1]
+  return number === undefined ? undefined : Number(number)
+}
+
 export interface ThunderboltPort {
-  /** Of the case: receptacle 2 is the hardware port "Thunderbolt 2", whatever its device is called. */
+  /** As receptacleOf. */
   readonly receptacle: number
   readonly domainUuid: string
   /** Of the Mac at the other end; absent: none, or something that is no Mac. */

@@ -1,21 +1,47 @@
 /** macOS: which port is what, from a handful of its commands. Not verified on hardware. */
 import type { NodePort, PortType } from '../../../src/api/node.ts'
 import type { PortDoors } from '../ports.ts'
-import type { Interface, RdmaPort, ThunderboltPort } from './parsenetwork.ts'
-import { hardwarePorts, interfaces, rdmaEnabled, rdmaInterfaces, rdmaPorts, thunderboltPorts } from './parsenetwork.ts'
+import type { HardwarePort, Interface, RdmaPort, ThunderboltPort } from './parsenetwork.ts'
+import {
+  hardwarePorts,
+  interfaces,
+  rdmaEnabled,
+  rdmaInterfaces,
+  rdmaPorts,
+  receptacleOf,
+  thunderboltPorts,
+} from './parsenetwork.ts'
 
 /** RDMA is of Thunderbolt 5. */
 const RDMA_GBPS = 80
 
+export interface NetworkTexts {
+  /** `networksetup -listallhardwareports` */
+  readonly setup: string
+  /** `ifconfig -a` */
+  readonly ifconfig: string
+  /** `system_profiler SPThunderboltDataType -json` */
+  readonly profile: string
+}
+
+/** undefined: one of the commands failed. */
+export async function readNetwork({ runText }: Pick<PortDoors, 'runText'>): Promise<NetworkTexts | undefined> {
+  const [setup, ifconfig, profile] = await Promise.all([
+    runText('networksetup', ['-listallhardwareports']),
+    runText('ifconfig', ['-a']),
+    runText('system_profiler', ['SPThunderboltDataType', '-json']),
+  ])
+  return setup === undefined || ifconfig === undefined || profile === undefined
+    ? undefined
+    : { setup, ifconfig, profile }
+}
+
 /** Ports with a signal; undefined: one of the commands failed. */
 export async function darwinPorts(doors: Pick<PortDoors, 'runText'>): Promise<readonly NodePort[] | undefined> {
-  const [setup, ifconfig, profile] = await Promise.all([
-    doors.runText('networksetup', ['-listallhardwareports']),
-    doors.runText('ifconfig', ['-a']),
-    doors.runText('system_profiler', ['SPThunderboltDataType', '-json']),
-  ])
-  const cables = profile === undefined ? undefined : thunderboltPorts(profile)
-  if (setup === undefined || ifconfig === undefined || cables === undefined) return undefined
+  const texts = await readNetwork(doors)
+  const cables = texts && thunderboltPorts(texts.profile)
+  if (texts === undefined || cables === undefined) return undefined
+  const { setup, ifconfig } = texts
   const fast = cables.some((cable) => cable.peerDomainUuid !== undefined && (cable.speedGbps ?? 0) >= RDMA_GBPS)
   return joinPorts({ setup, ifconfig, cables, rdma: fast ? await readRdma(doors) : [] })
 }
@@ -31,15 +57,14 @@ export interface PortTexts {
 export function joinPorts({ setup, ifconfig, cables, rdma }: PortTexts): readonly NodePort[] {
   const known = new Map(interfaces(ifconfig).map((found) => [found.name, found]))
   const bridges = [...known.values()].filter(({ members }) => members.length > 0)
-  return hardwarePorts(setup).flatMap(({ name, device }): readonly NodePort[] => {
-    const found = known.get(device)
-    const type = typeOf(name)
+  return hardwarePorts(setup).flatMap((port): readonly NodePort[] => {
+    const found = known.get(port.device)
+    const type = typeOf(port)
     if (found === undefined || type === undefined) return []
     if (type !== 'Thunderbolt') return found.active && found.addresses.length > 0 ? [plainPort(found, type)] : []
-    const receptacle = Number(/\d+$/.exec(name)?.[0])
-    const cable = cables.find((c) => c.receptacle === receptacle)
+    const cable = cables.find((c) => c.receptacle === receptacleOf(port))
     if (cable?.peerDomainUuid === undefined) return []
-    const bridge = bridges.find(({ members }) => members.includes(device))
+    const bridge = bridges.find(({ members }) => members.includes(port.device))
     return [cabledPort(found, bridge, cable, rdma)]
   })
 }
@@ -68,8 +93,9 @@ const cabledPort = (
 })
 
 /** The bridge is not a port, its members are. */
-function typeOf(name: string): PortType | undefined {
-  if (/^Thunderbolt \d+$/.test(name)) return 'Thunderbolt'
+function typeOf(port: HardwarePort): PortType | undefined {
+  if (receptacleOf(port) !== undefined) return 'Thunderbolt'
+  const { name } = port
   if (name === 'Thunderbolt Bridge' || /bluetooth|iphone|ipad/i.test(name)) return undefined
   return name === 'Wi-Fi' ? 'WiFi' : 'Ethernet'
 }

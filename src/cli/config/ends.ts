@@ -1,5 +1,6 @@
 /** What a context holds and for how long: a certificate that ends unnoticed shuts its holder out. */
 import { X509Certificate } from 'node:crypto'
+import { certificatesIn } from '../../lib/pem.ts'
 import { AUTHORITY_WARNING_MS } from '../../planner/authority.ts'
 import type { Context } from './file.ts'
 
@@ -23,8 +24,7 @@ export function endingText({ name, certificate, authority }: Context, nowMs: num
 function latestEndMs(pem: unknown): number | undefined {
   if (typeof pem !== 'string') return undefined
   try {
-    const all = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
-    const ends = all.map((one) => Date.parse(new X509Certificate(one).validTo))
+    const ends = certificatesIn(pem).map((one) => Date.parse(new X509Certificate(one).validTo))
     return ends.length === 0 ? undefined : Math.max(...ends)
   } catch {
     return undefined

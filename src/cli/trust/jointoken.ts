@@ -3,7 +3,7 @@ import type { Authority } from '../../api/authority.ts'
 import { shownOf } from '../../api/authority.ts'
 import { API_VERSION, timestamp } from '../../api/meta.ts'
 import { formatJoinSecret, hashOfSecret } from '../../api/trust.ts'
-import { certificatesIn, fingerprintOf } from '../../lib/x509.ts'
+import { fingerprintsIn } from '../../lib/x509.ts'
 import type { Client } from '../../rpc/messages.ts'
 import type { Define } from '../commandform.ts'
 import { examples, serverOption, subcommand } from '../commandform.ts'
@@ -68,10 +68,10 @@ async function create(cli: Cli, { server, node, ttl }: CreateFlags): Promise<num
 
 /** Of two authorities the one whose certificate the server shows: a Mac that joins compares it. */
 async function shownHash(client: Client, authorityPem: string): Promise<string> {
-  const [known = authorityPem, ...others] = certificatesIn(authorityPem)
-  if (others.length === 0) return fingerprintOf(known)
+  const [known = '', ...others] = fingerprintsIn(authorityPem)
+  if (others.length === 0) return known
   const { items } = await client.list({ kind: 'Authority' })
-  return shownOf(items as readonly Authority[])?.spec.fingerprint ?? fingerprintOf(known)
+  return shownOf(items as readonly Authority[])?.spec.fingerprint ?? known
 }
 
 const noIdentities = (address: string): string =>

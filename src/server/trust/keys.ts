@@ -3,11 +3,12 @@
  * server shows, and while the cluster changes from one to the next `authority-next.pem`. Who owns that folder owns the
  * cluster. A key and its certificate are one file, so that one rename puts both in place.
  */
-import { mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { mkdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { authorityName } from '../../api/authority.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { replacePrivateFile } from '../../lib/replacefile.ts'
+import { textIfThere } from '../../lib/textfile.ts'
 import type { Authority as KeyAndCertificate } from '../../lib/x509.ts'
 import { fingerprintOf, makeAuthority } from '../../lib/x509.ts'
 
@@ -30,20 +31,11 @@ export function readKeys(dataDir: string): readonly KeptKey[] {
 }
 
 function readKey(dataDir: string, file: string): KeptKey | undefined {
-  const text = textOf(join(dataDir, file))
+  const text = textIfThere(join(dataDir, file))
   if (text === undefined) return undefined
   const at = text.indexOf('-----BEGIN CERTIFICATE-----')
   const certificatePem = text.slice(at).trim()
   return { keyPem: text.slice(0, at), certificatePem, name: authorityName(fingerprintOf(certificatePem)) }
-}
-
-function textOf(file: string): string | undefined {
-  try {
-    return readFileSync(file, 'utf8')
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
-  }
 }
 
 /** The cluster's first authority. */
