@@ -59,14 +59,14 @@ const isMember = ({ members }: NextEpoch, node: string): boolean => members.some
 const surging = (living: readonly ShardGroup[]): number => living.filter((g) => g.spec.next?.startFirst === true).length
 
 /**
- * Planned in its own bytes when it did not serve, and serving again: where no replica may be away it never stops. What
- * can go beside it is looked for anew, and said if there is nothing. A drain's plan is the drain's.
+ * Planned in its own bytes when it did not serve, or for a drain that was taken back: where no replica may be away it
+ * never stops. What can go beside it is looked for anew, and said if there is nothing. A drain's plan is the drain's.
  */
 function isHeldForEver({ world, deployment }: DeploymentScene, group: ShardGroup): boolean {
   const { strategy, maxUnavailable } = deployment.spec.update
   const { next, revision, members } = group.spec
-  if (strategy === 'Recreate' || maxUnavailable > 0 || !isGroupReady(group)) return false
-  if (next === null || next.startFirst === true || next.revision === revision) return false
+  if (next === null || next.startFirst === true || maxUnavailable > 0 || !isGroupReady(group)) return false
+  if (strategy === 'Recreate' && next.revision !== revision) return false
   return !world.nodes.some((n) => n.spec.drain !== undefined && members.some((m) => m.node === n.metadata.name))
 }
 

@@ -236,6 +236,21 @@ describe('updating', () => {
     expect(conditionIn(waiting, 'Scheduled')?.message).toMatch(/maxUnavailable is 0, and no group fits beside/)
   })
 
+  test.each(['RollingUpdate', 'Recreate'] as const)(
+    '%s: so is a move off a node that is drained no more',
+    (strategy) => {
+      const deployment = aDeployment({ replicas: 1, update: { strategy, maxUnavailable: 0, maxSurge: 1 } })
+      const next = { ...aBinding, strategy: 'Single' as const, members: [member(0, 'mini-2')], epoch: 2, revision: 1 }
+      const groups = [single(0, { next })]
+      const node = aNode('mini-1')
+      const drained = [{ ...node, spec: { ...node.spec, drain: { force: true } } }, aNode('mini-2')]
+      expect(actionsOf(plan(deployment, { revisions: [old], groups, nodes: drained }), 'setSpec')).toEqual([])
+      const back = plan(deployment, { revisions: [old], groups })
+      expect(specIn(back)).toMatchObject({ epoch: 1, next: null })
+      expect(reasonsOf(back)).toContain('SuccessorDropped')
+    },
+  )
+
   test('a template that fits nowhere leaves the old replicas serving, and says why', () => {
     const p = plan(changed(), { revisions: [old], groups: [single(0), single(1)], models: [huge] })
     expect(actionsOf(p, 'setSpec')).toEqual([])
