@@ -75,8 +75,10 @@ export class LinkBench {
 
   /** After `run`, or instead of it. */
   release(): void {
-    if (this.#port !== undefined && this.#port !== 0) this.#doors.ports.release([this.#port])
+    const port = this.#port
+    // First: a disk that is full does not keep the bench.
     this.#port = undefined
+    if (port !== undefined && port !== 0) this.#doors.ports.release([port])
   }
 
   /** Runs the rank to its end; what it printed. Rejects with Yielded when a shard was wanted, else with what it said. */

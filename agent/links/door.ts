@@ -106,8 +106,8 @@ async function startRank(
     const port = await bench.take(address)
     bench
       .run({ rank: 1, address, port, peerAddress, peerPort })
-      .catch((error) => log.info('link not measured through the engine', { peerAddress, error: messageOf(error) }))
       .finally(() => bench.release())
+      .catch((error) => log.info('link not measured through the engine', { peerAddress, error: messageOf(error) }))
     response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ port }))
   } catch (error) {
     refuse(error instanceof Yielded ? 409 : 503, messageOf(error))

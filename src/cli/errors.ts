@@ -2,7 +2,7 @@
 import { findKind } from '../api/kinds.ts'
 import { causeText } from '../api/causes.ts'
 import type { OpError } from '../lib/errors.ts'
-import { isOpError, messageOf } from '../lib/errors.ts'
+import { AnsweredError, isOpError, messageOf } from '../lib/errors.ts'
 import type { Cli } from './context.ts'
 import { CliError } from './context.ts'
 
@@ -54,7 +54,10 @@ function opErrorText(error: OpError, during: string | undefined): string {
   const [, kind, name] = /^(\w+)(?:\.[\w.]+)? "([^"]*)" is invalid/.exec(message) ?? []
   if (code === 'Invalid' && kind !== undefined && causes.length > 0)
     return withCauses(`The ${kind} "${name ?? ''}" is invalid: `, causes.map(causeText))
-  return `Error from server (${code}): ${during === undefined ? '' : `${during}: `}${message}`
+  const doing = during === undefined ? '' : `${during}: `
+  return error instanceof AnsweredError
+    ? `Error from server (${code}): ${doing}${message}`
+    : `error: ${doing}${messageOf(error)}`
 }
 
 /** The server cannot be reached, or no more: whatever is asked next fails alike. */

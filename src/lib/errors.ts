@@ -45,6 +45,9 @@ export class OpError extends Error {
   }
 }
 
+/** One that a server answered, as opposed to one that was thrown on this machine: people are told which. */
+export class AnsweredError extends OpError {}
+
 export const isOpError = (error: unknown, code?: OpCode): error is OpError =>
   error instanceof OpError && (code === undefined || error.code === code)
 

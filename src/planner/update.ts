@@ -136,7 +136,7 @@ const makeRoom = (scene: DeploymentScene, { number }: CurrentRevision, outdated:
   recreate(
     scene,
     outdated,
-    `${counted(outdated.length, 'group')} stop before revision ${number} starts: beside them it does not fit`,
+    `revision ${number} does not fit beside the ${counted(outdated.length, 'group')} of the old one: all stop before it starts`,
   )
 
 /** It goes on with fewer groups rather than not at all: an old one that finds no place would be waited for for ever. */

@@ -3,7 +3,7 @@
  * the trailer `mctl-error-bin`; a status without it comes from gRPC itself, never from a handler.
  */
 import type { Cause, OpCode } from '../lib/errors.ts'
-import { OpError, isOpError, messageOf, opCodes } from '../lib/errors.ts'
+import { AnsweredError, OpError, isOpError, messageOf, opCodes } from '../lib/errors.ts'
 
 /** Numbers of google.rpc.Code. One to one, so that the reverse is the same table. */
 export const grpcCodes: Readonly<Record<OpCode, number>> = {
@@ -73,15 +73,16 @@ function trailerOf({ code, message, causes, retryAfterSeconds }: OpError): Buffe
   return bytes.length > MAX_TRAILER_BYTES ? Buffer.from(JSON.stringify(body([], text))) : bytes
 }
 
-/** The OpError that a handler threw on the other side; undefined when the status is gRPC's own. */
-export function fromTrailer(trailer: Uint8Array | undefined): OpError | undefined {
+/** What a handler threw on the other side; undefined when the status is gRPC's own. */
+export function fromTrailer(trailer: Uint8Array | undefined): AnsweredError | undefined {
   if (trailer === undefined) return undefined
   try {
     const body = JSON.parse(Buffer.from(trailer).toString('utf8')) as ErrorBody
     // A newer server may know a code that we do not.
     const code = opCodes.includes(body.code) ? body.code : 'Internal'
     const { causes = [], retryAfterSeconds } = body
-    return new OpError(code, body.message, { causes, ...(retryAfterSeconds !== undefined && { retryAfterSeconds }) })
+    const details = { causes, ...(retryAfterSeconds !== undefined && { retryAfterSeconds }) }
+    return new AnsweredError(code, body.message, details)
   } catch {
     return undefined
   }
@@ -107,7 +108,7 @@ export function fromNativeStatus(code: number, details: string, address: string)
 
 /** grpc-js wraps what the socket said; people need only that. */
 function reachText(details: string, address: string): string {
-  const socket = /Last error: (.*?)(?:\. Resolution note:.*)?$/s.exec(details)?.[1]?.trim()
+  const socket = /Last error: (?:Error: )?(.*?)(?:\. Resolution note:.*)?$/s.exec(details)?.[1]?.trim()
   const text = socket === undefined || socket === '' ? details : socket
   return text.includes(address) ? text : `${address}: ${text}`
 }

@@ -13,6 +13,7 @@ import { nodeDnsName } from '../../src/api/trust.ts'
 import { systemClock } from '../../src/lib/clock.ts'
 import { readCertificate } from '../../src/lib/x509.ts'
 import { makeFirstKey, makeNextKey } from '../../src/server/trust/keys.ts'
+import { claimPortRange } from '../support/ports.ts'
 import type { Ran } from '../support/processes.ts'
 import { Running, endAll, freePort, mctl, tempDir, until } from '../support/processes.ts'
 
@@ -24,6 +25,7 @@ let gateway: string
 let key: string
 let server: Running
 const agents = new Map<string, Running>()
+const portRanges = new Map<string, string>()
 
 const admin = (...args: string[]): Promise<Ran> => mctl(args, { MCTL_DATA_DIR: data })
 const ann = (...args: string[]): Promise<Ran> => mctl(args, { MCTL_CONFIG: join(dir, 'ann.yaml') })
@@ -42,10 +44,11 @@ async function crash(change: () => unknown = () => {}): Promise<void> {
   await serve()
 }
 
-function agent(name: string, token = ''): Running {
-  const first = 25_000 + 50 * NODES.indexOf(name)
+async function agent(name: string, token = ''): Promise<Running> {
+  const range = portRanges.get(name) ?? (await claimPortRange())
+  portRanges.set(name, range)
   const args = ['agent', '--server', listen, '--name', name, '--data-dir', join(dir, name)]
-  args.push('--port-range', `${first}-${first + 49}`, '--simulate', 'chip=Apple M4,memory=16Gi,gpuCores=10')
+  args.push('--port-range', range, '--simulate', 'chip=Apple M4,memory=16Gi,gpuCores=10')
   const running = new Running(args, join(dir, `${name}.log`), { MCTL_TOKEN: token })
   agents.set(name, running)
   return running
@@ -160,7 +163,7 @@ beforeAll(async () => {
   expect(await admin('user', 'create', 'ann', '--role', 'operator', '--out', join(dir, 'ann.yaml'))).toMatchObject({
     code: 0,
   })
-  for (const name of NODES) agent(name, await tokenFor(name))
+  for (const name of NODES) await agent(name, await tokenFor(name))
   await until(async () => (await readyNodes()).length === 3, 60_000, 'three nodes are Ready')
   await apply('gang')
 })
@@ -226,7 +229,7 @@ describe('a change of authority', () => {
   })
 
   test('who was away comes back and renews; people renew with one command', async () => {
-    agent('away')
+    await agent('away')
     await until(async () => (await nodeNamed('away'))?.status?.trust?.authority === next, 60_000, 'away renewed')
     expect(await ann('get', 'nodes')).toMatchObject({ code: 0 })
     expect(await ann('authority', 'retire')).toMatchObject({
@@ -285,15 +288,15 @@ describe('a change of authority', () => {
   test('who comes back after it is told what to do, and that lets it in', async () => {
     // With what it had before any of this.
     writeFileSync(join(dir, 'away', 'credentials.json'), oldAway)
-    const refused = agent('away')
+    const refused = await agent('away')
     expect(await refused.exited).toBe(1)
     expect(refused.log()).toContain('the cluster changed its authority while this agent was away')
     expect(refused.log()).toContain('mctl node reset away && mctl join-token create --node away')
-    const late = agent('late', oldToken)
+    const late = await agent('late', oldToken)
     expect(await late.exited).toBe(1)
     expect(late.log()).toContain('its authority was changed since')
     await admin('node', 'reset', 'away')
-    agent('away', await tokenFor('away'))
+    await agent('away', await tokenFor('away'))
     await until(async () => (await readyNodes()).includes('away'), 60_000, 'away is Ready')
   })
 })

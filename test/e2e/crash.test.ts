@@ -7,6 +7,7 @@ import type { Node } from '../../src/api/node.ts'
 import { connect } from '../../src/rpc/grpcclient.ts'
 import type { Client } from '../../src/rpc/messages.ts'
 import { stopAll } from '../support/mlx.ts'
+import { claimPortRange } from '../support/ports.ts'
 import { Running, endAll, freePort, mctl, pidAlive, tempDir, until } from '../support/processes.ts'
 import { complete, groupOf, readyIn, shardsOf, tinyDeployment, tinyModelsDir } from '../support/tinycluster.ts'
 
@@ -14,6 +15,8 @@ let modelsDir = ''
 let dir = ''
 let server: Running
 let agents: Running[]
+/** By agent: one that comes back has the ports that it had. */
+let portRanges: readonly string[]
 let client: Client
 let address = ''
 let gateway = ''
@@ -35,8 +38,7 @@ function startAgent(i: number): Running {
     '--models-dir',
     modelsDir,
   ]
-  const firstPort = 14_000 + 300 * i
-  args.push('--port-range', `${firstPort}-${firstPort + 299}`, '--simulate', 'chip=Apple M4,memory=16Gi,gpuCores=10')
+  args.push('--port-range', portRanges[i - 1] ?? '', '--simulate', 'chip=Apple M4,memory=16Gi,gpuCores=10')
   return new Running(args, join(dir, `agent-${i}.log`))
 }
 const nodesReady = async (): Promise<boolean> => {
@@ -51,6 +53,7 @@ beforeAll(async () => {
   address = `127.0.0.1:${await freePort()}`
   gateway = `127.0.0.1:${await freePort()}`
   server = startServer()
+  portRanges = [await claimPortRange(300), await claimPortRange(300)]
   agents = [startAgent(1), startAgent(2)]
   client = connect(address, { user: 'test' })
   await until(nodesReady, 60_000, 'both nodes are ready')

@@ -17,6 +17,7 @@ import { TestHub, about, ownTls } from '../support/hub.ts'
 import { json, safetensors } from '../unit/api/modelfiles/folder.ts'
 import { F32, ggufFile } from '../unit/api/modelfiles/gguffile.ts'
 import { linear, llamaLayer, vector } from '../unit/api/modelfiles/virtual.ts'
+import { claimPortRange } from '../support/ports.ts'
 import { Dev, Running, tempDir, until } from '../support/processes.ts'
 
 const MODEL = 'demo/smollm2'
@@ -51,7 +52,7 @@ beforeAll(async () => {
     MCTL_MODELS_DIR: join(dir, `models-${node}`),
   })
   dev = await Dev.start({ nodes: 1, simulate: SIMULATED, env: env('mini-1') })
-  const flags = ['--name', 'mini-2', '--data-dir', join(dir, 'mini-2'), '--port-range', '23000-23199']
+  const flags = ['--name', 'mini-2', '--data-dir', join(dir, 'mini-2'), '--port-range', await claimPortRange()]
   const agent = ['agent', '--server', dev.server, ...flags, '--simulate', SIMULATED]
   other = new Running(agent, join(dir, 'mini-2.log'), env('mini-2'))
   await until(

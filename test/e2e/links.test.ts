@@ -13,7 +13,8 @@ import type { Node, NodeLink } from '../../src/api/node.ts'
 import { systemClock } from '../../src/lib/clock.ts'
 import { tinyShape } from '../support/cluster.ts'
 import { enginePython } from '../support/mlx.ts'
-import { endAll, mctl, removeDir, root, tempDir, until } from '../support/processes.ts'
+import { claimPorts } from '../support/ports.ts'
+import { endAll, freePort, mctl, removeDir, root, tempDir, until } from '../support/processes.ts'
 import { RealCluster } from '../support/realcluster.ts'
 import { processesOf } from '../support/remains.ts'
 
@@ -26,13 +27,13 @@ afterEach(() => {
 })
 afterAll(endAll)
 
-function benchOf(firstPort: number, isServing = () => false): LinkBench {
+async function benchOf(isServing = () => false): Promise<LinkBench> {
   const dataDir = mkdtempSync('/tmp/mctl-bench-')
   folders.push(dataDir)
   const installation = { python: enginePython(), codeDir: join(root, 'agent/runtimes/mlx') }
   return new LinkBench({
     launch: (input) => launchLinkBench(installation, input),
-    ports: new PortPool({ range: { first: firstPort, last: firstPort + 9 }, dataDir, clock: systemClock }),
+    ports: new PortPool({ range: await claimPorts(), dataDir, clock: systemClock }),
     dataDir,
     isServing,
     clock: systemClock,
@@ -62,8 +63,8 @@ async function wireTo(port: number, delayMs: number): Promise<number> {
 }
 
 /** Two ranks with a wire of their own between them, which slows both directions. */
-async function measured(firstPort: number, delayMs: number): Promise<EngineFigures> {
-  const benches = [benchOf(firstPort), benchOf(firstPort + 10)] as const
+async function measured(delayMs: number): Promise<EngineFigures> {
+  const benches = [await benchOf(), await benchOf()] as const
   const ports = [await benches[0].take(LOOPBACK), await benches[1].take(LOOPBACK)] as const
   const wires = [await wireTo(ports[0], delayMs), await wireTo(ports[1], delayMs)] as const
   const ring = { address: LOOPBACK, peerAddress: LOOPBACK }
@@ -78,19 +79,19 @@ async function measured(firstPort: number, delayMs: number): Promise<EngineFigur
 
 describe('two ranks of the engine', () => {
   test('wait longer on a slower wire, for each all-reduce and for each hop', async () => {
-    const near = await measured(21_700, 0)
-    const far = await measured(21_720, 20)
+    const near = await measured(0)
+    const far = await measured(20)
     expect([near, far]).toEqual([near, far])
     // An all-reduce passes the wire twice: sums there, the result back. A hop passes it once to hand over, once to gather.
     expect(far.allReduceMicros).toBeGreaterThan(near.allReduceMicros + 20_000)
     expect(far.hopMicros).toBeGreaterThan(near.hopMicros + 20_000)
   })
   test('a rank ends at once when a shard is wanted, and none begins beside engines', async () => {
-    const bench = benchOf(21_740)
+    const bench = await benchOf()
     const port = await bench.take(LOOPBACK)
     await expect(bench.take(LOOPBACK)).rejects.toThrow('another link is being measured')
     // Nobody comes: left alone it would wait for its 20 s.
-    const ring = { rank: 0, address: LOOPBACK, port, peerAddress: LOOPBACK, peerPort: 21_799 } as const
+    const ring = { rank: 0, address: LOOPBACK, port, peerAddress: LOOPBACK, peerPort: await freePort() } as const
     const running = bench.run(ring)
     running.catch(() => {})
     const [folder = ''] = folders.slice(-1)
@@ -103,7 +104,8 @@ describe('two ranks of the engine', () => {
     expect([processesOf(folder), readdirSync(join(folder, 'links'))]).toEqual([[], []])
     bench.release()
     await expect(bench.take(LOOPBACK)).rejects.toThrow('a shard is wanted here')
-    await expect(benchOf(21_750, () => true).take(LOOPBACK)).rejects.toThrow('engines run here')
+    const beside = await benchOf(() => true)
+    await expect(beside.take(LOOPBACK)).rejects.toThrow('engines run here')
   })
 })
 
@@ -138,6 +140,8 @@ describe('two idle agents', () => {
       processesOf(cluster.dir).filter((pid) => readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('linkbench.py'))
     try {
       await until(() => benches().length > 0, 60_000, 'a link is measured through the engine')
+      // Else it might be done before the deployment has come.
+      for (const pid of benches()) process.kill(pid, 'SIGSTOP')
       for (const [file, text] of [
         ['model.json', model],
         ['quick.json', deployment],

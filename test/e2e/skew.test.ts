@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
 import { systemClock } from '../../src/lib/clock.ts'
 import { makeFirstKey } from '../../src/server/trust/keys.ts'
+import { claimPortRange } from '../support/ports.ts'
 import { previousBuild } from '../support/previousbuild.ts'
 import type { Ran } from '../support/processes.ts'
 import { Running, endAll, freePort, mctl, root, tempDir, until } from '../support/processes.ts'
@@ -29,7 +30,7 @@ class Mixed {
   readonly #listen: string
   readonly #gateway: string
   #server: Running | undefined
-  readonly #agents = new Map<string, Running>()
+  readonly #agents = new Map<string, { running: Running; portRange: string }>()
   #key = ''
 
   private constructor(listen: string, gateway: string) {
@@ -59,13 +60,14 @@ class Mixed {
   /** Joins by token the first time; later it is the node that it was. */
   async agent(name: string, program: string): Promise<void> {
     const known = this.#agents.get(name)
-    await known?.end()
+    await known?.running.end()
+    const portRange = known?.portRange ?? (await claimPortRange())
     const { stdout } = known === undefined ? await this.mctl('join-token', 'create', '--node', name) : { stdout: '' }
-    const first = 24_000 + 50 * NODES.indexOf(name)
     const args = ['agent', '--server', this.#listen, '--name', name, '--data-dir', join(this.#dir, name)]
-    args.push('--port-range', `${first}-${first + 49}`, '--simulate', 'chip=Apple M4,memory=16Gi,gpuCores=10')
+    args.push('--port-range', portRange, '--simulate', 'chip=Apple M4,memory=16Gi,gpuCores=10')
     const token = /MCTL_TOKEN=(\S+)/.exec(stdout)?.[1] ?? ''
-    this.#agents.set(name, new Running(args, join(this.#dir, `${name}.log`), { MCTL_TOKEN: token }, program))
+    const running = new Running(args, join(this.#dir, `${name}.log`), { MCTL_TOKEN: token }, program)
+    this.#agents.set(name, { running, portRange })
     await until(
       async () => new RegExp(`^${name} +Ready`, 'm').test((await this.mctl('get', 'nodes')).stdout),
       60_000,

@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { connect } from '../../src/rpc/grpcclient.ts'
 import type { Client } from '../../src/rpc/messages.ts'
+import { claimPortRange } from './ports.ts'
 import { Running, freePort, tempDir } from './processes.ts'
 import { processesOf } from './remains.ts'
 
@@ -34,21 +35,19 @@ export class RealCluster {
   readonly nodes: readonly string[]
   readonly #modelsDir: string
   readonly #simulate: boolean
-  readonly #firstPort: number
+  /** By node: an agent that comes back has the ports that it had. */
+  readonly #portRanges = new Map<string, string>()
   readonly #running = new Map<string, Running>()
   readonly #lost = new Set<string>()
   #ending = false
 
   private constructor({ nodes, modelsDir, simulate = true }: RealOptions, address: string, gateway: string) {
-    const slot = process.pid % 20
     this.dir = tempDir()
     this.#simulate = simulate
     this.nodes = Array.from({ length: nodes }, (_, i) => `mini-${i + 1}`)
     this.address = address
     this.gateway = gateway
     this.#modelsDir = modelsDir ?? join(this.dir, 'models')
-    // Below every system's ephemeral ports, and not where the next cluster on this machine looks.
-    this.#firstPort = 10_000 + PORTS_PER_AGENT * nodes * slot
     mkdirSync(join(this.dir, 'server'), { recursive: true })
     this.client = connect(address, { user: 'test' })
   }
@@ -57,7 +56,10 @@ export class RealCluster {
     const [address, gateway] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`]
     const cluster = new RealCluster(options, address, gateway)
     cluster.#start('server')
-    for (const node of cluster.nodes) cluster.#start(node)
+    for (const node of cluster.nodes) {
+      cluster.#portRanges.set(node, await claimPortRange(PORTS_PER_AGENT))
+      cluster.#start(node)
+    }
     return cluster
   }
 
@@ -96,8 +98,7 @@ export class RealCluster {
   }
 
   #agentArgs(node: string): readonly string[] {
-    const first = this.#firstPort + PORTS_PER_AGENT * this.nodes.indexOf(node)
-    const ports = ['--port-range', `${first}-${first + PORTS_PER_AGENT - 1}`]
+    const ports = ['--port-range', this.#portRanges.get(node) ?? '']
     const folders = ['--data-dir', join(this.dir, node), '--models-dir', this.#modelsDir]
     const simulation = this.#simulate ? ['--simulate', 'chip=Apple M4,memory=16Gi,gpuCores=10'] : []
     return ['agent', '--server', this.address, '--name', node, ...folders, ...ports, ...simulation]

@@ -9,6 +9,7 @@ import { formatTable } from '../printers/table.ts'
 import type { Check } from './checks.ts'
 import { ENGINE, ENGINE_REMEDY, MEMBERSHIP, examine } from './checks.ts'
 import type { AgentPlace, Machine } from './machine.ts'
+import { startService, stopService } from './start.ts'
 import { LABEL, UNIT, launchDaemon, systemdUnit } from './units.ts'
 
 interface Flags {
@@ -87,7 +88,7 @@ async function install(cli: Cli, flags: Flags): Promise<number> {
   }
   const file = machine.platform === 'darwin' ? launchDaemon(spec) : systemdUnit(spec)
   await machine.write(file.path, file.text)
-  for (const argv of startCommands(machine, file.path)) await must(machine, argv, 'start the service')
+  await startService(cli, machine, file.path)
   terminal.out(`agent ${place.name} installed\n`)
   terminal.err(`${file.path} starts it with the machine. \`mctl agent status\` says how it does.\n`)
   return 0
@@ -103,25 +104,12 @@ async function installEngine({ terminal }: Cli, machine: Machine, place: AgentPl
 
 const ENGINE_LATER = `Later: ${ENGINE_REMEDY}; the agent finds it at its next start`
 
-const startCommands = ({ platform }: Machine, path: string): readonly (readonly string[])[] =>
-  platform === 'darwin'
-    ? [['launchctl', 'bootstrap', 'system', path]]
-    : [
-        ['systemctl', 'daemon-reload'],
-        ['systemctl', 'enable', '--now', UNIT],
-      ]
-
 async function uninstall(cli: Cli): Promise<number> {
   const machine = await cli.machine()
   requireRoot(machine, 'uninstall')
   const path = servicePath(machine)
   if (!machine.exists(path)) throw new CliError(`there is no agent service on this machine: ${path} is not there`)
-  const stop =
-    machine.platform === 'darwin'
-      ? ['launchctl', 'bootout', `system/${LABEL}`]
-      : ['systemctl', 'disable', '--now', UNIT]
-  // One that is not loaded is no reason to keep its file.
-  await machine.run(stop)
+  await stopService(machine)
   await machine.remove(path)
   cli.terminal.out('agent uninstalled\n')
   cli.terminal.err('Its shards run on until their server stops them; its data folder and credentials stay.\n')
@@ -200,9 +188,4 @@ const servicePath = ({ platform }: Machine): string => {
 
 function requireRoot({ isRoot }: Machine, verb: string): void {
   if (!isRoot) throw new CliError(`${verb} the agent's service: only root may. Say it again with sudo -E`)
-}
-
-async function must(machine: Machine, argv: readonly string[], what: string): Promise<void> {
-  const { code, output } = await machine.run(argv)
-  if (code !== 0) throw new CliError(`${what}: ${argv.join(' ')} exited with ${code}: ${output.trim()}`)
 }

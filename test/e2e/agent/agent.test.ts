@@ -20,6 +20,7 @@ import { createObject, deleteObject, setSpec } from '../../../src/store/objects.
 import { openStore } from '../../../src/store/sqlite.ts'
 import type { Store } from '../../../src/store/store.ts'
 import { wantedShard } from '../../support/agentworld.ts'
+import { claimPortRange } from '../../support/ports.ts'
 
 /** One server and at most one agent of the node mini-1 at a time. */
 class Bench {
@@ -27,9 +28,11 @@ class Bench {
   store!: Store // opened by `open`
   sessions!: Sessions
   server!: RunningServer
+  #portRange = '' // claimed by `open`
   #agent: { leave: AbortController; stop: AbortController; ended: Promise<number> } | undefined
 
   async open(): Promise<void> {
+    this.#portRange = await claimPortRange()
     const doors = { clock: systemClock, random: systemRandom, log: silentLogger }
     this.store = await openStore({ dataDir: `${this.dir}/server`, ...doors })
     this.sessions = createSessions({ store: this.store, ...doors })
@@ -52,7 +55,7 @@ class Bench {
       dataDir,
       modelsDir: `${this.dir}/models`,
       userDataDir: `${this.dir}/home`,
-      portRange: '21000-21099',
+      portRange: this.#portRange,
       agentVersion: 'test',
       log: silentLogger,
       signal: leave.signal,

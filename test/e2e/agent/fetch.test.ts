@@ -25,6 +25,7 @@ import { openStore } from '../../../src/store/sqlite.ts'
 import type { Store } from '../../../src/store/store.ts'
 import { wantedShard } from '../../support/agentworld.ts'
 import { COMMIT, FileHub, faults } from '../../support/filehub.ts'
+import { claimPortRange } from '../../support/ports.ts'
 import { until } from '../../support/processes.ts'
 
 const BIG = 'model.safetensors'
@@ -38,9 +39,11 @@ let store: Store
 let sessions: Sessions
 let server: RunningServer
 let agent: ChildProcess | undefined
+let portRange: string
 
 beforeEach(async () => {
   dir = mkdtempSync('/tmp/mctl-f-')
+  portRange = await claimPortRange()
   hub = new FileHub({ 'config.json': '{}', 'tokenizer.json': '{"v":1}', [BIG]: Buffer.alloc(BIG_BYTES, 'weights') })
   endpoint = await hub.open()
   const doors = { clock: systemClock, random: systemRandom, log: silentLogger }
@@ -64,7 +67,7 @@ function startAgent(): void {
   const log = openSync(join(dir, 'agent.log'), 'a')
   const bin = new URL('../../../src/bin/any.ts', import.meta.url).href
   const [node = '', ...argv] = nodeArgv(bin, 'mctl')
-  const flags = ['--server', server.address, '--name', 'mini-1', '--port-range', '21100-21199']
+  const flags = ['--server', server.address, '--name', 'mini-1', '--port-range', portRange]
   const folders = ['--data-dir', join(dir, 'agent'), '--models-dir', join(dir, 'models')]
   agent = spawn(node, [...argv, 'agent', ...flags, ...folders], {
     env: { ...process.env, HF_ENDPOINT: endpoint, HF_TOKEN: SECRET, MCTL_HOME: join(dir, 'home') },

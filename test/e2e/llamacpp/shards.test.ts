@@ -29,8 +29,7 @@ withLlamaCpp(() => {
     runtimes = await llamaCpp()
   })
   beforeEach(async () => {
-    agents = [new TestAgent({ runtimes }), new TestAgent({ runtimes })]
-    for (const agent of agents) await agent.hosts.recover()
+    agents = [await TestAgent.start({ runtimes }), await TestAgent.start({ runtimes })]
   })
   afterEach(async () => {
     await Promise.all(agents.map((agent) => agent.remove()))

@@ -7,8 +7,7 @@ import { TestAgent, aShard, alive, ask, told } from './support.ts'
 
 let agent: TestAgent
 beforeEach(async () => {
-  agent = new TestAgent()
-  await agent.hosts.recover()
+  agent = await TestAgent.start()
 })
 afterEach(() => agent.remove())
 

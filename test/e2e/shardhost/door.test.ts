@@ -5,8 +5,7 @@ import { TestAgent, aShard, ask, errorCodeOf, logLines, textOf, told, until } fr
 
 let agent: TestAgent
 beforeEach(async () => {
-  agent = new TestAgent()
-  await agent.hosts.recover()
+  agent = await TestAgent.start()
 })
 afterEach(() => agent.remove())
 

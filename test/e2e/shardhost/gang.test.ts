@@ -7,8 +7,7 @@ import { TestAgent, aShard, alive, ask, textOf, told, until, withRendezvous } fr
 
 let agents: readonly TestAgent[]
 beforeEach(async () => {
-  agents = [new TestAgent(), new TestAgent()]
-  for (const agent of agents) await agent.hosts.recover()
+  agents = [await TestAgent.start(), await TestAgent.start()]
 })
 afterEach(async () => {
   await Promise.all(agents.map((agent) => agent.remove()))

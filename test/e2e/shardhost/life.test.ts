@@ -8,14 +8,13 @@ import { TestAgent, aShard, alive, ask, filesUnder, listens, logLines, textOf, t
 
 let agent: TestAgent
 beforeEach(async () => {
-  agent = new TestAgent()
-  await agent.hosts.recover()
+  agent = await TestAgent.start()
 })
 afterEach(() => agent.remove())
 
 /** One with options of its own, for this test alone. */
-function anotherAgent(options: Partial<HostsOptions>): TestAgent {
-  const another = new TestAgent(options)
+async function anotherAgent(options: Partial<HostsOptions>): Promise<TestAgent> {
+  const another = await TestAgent.start(options)
   onTestFinished(() => another.remove())
   return another
 }
@@ -98,8 +97,7 @@ test('a second stop shortens the first', async () => {
 })
 
 test('what a shard cannot have is told: memory, a start in time, a completion', async () => {
-  const short = anotherAgent({ startupDeadlineMs: () => 1500 })
-  await short.hosts.recover()
+  const short = await anotherAgent({ startupDeadlineMs: () => 1500 })
   const cases = [
     { args: ['--refuse-memory'], exit: { code: 70, reason: 'EngineExited' }, says: 'cannot allocate 100000000 bytes' },
     {
@@ -174,8 +172,7 @@ test.each([
   ['is not there', ['/nowhere/node']],
   ['ends at once', [process.execPath, '-e', 'process.exit(9)']],
 ])('a shard whose host %s is lost, and is not started again', async (_, hostEntry) => {
-  const broken = anotherAgent({ hostEntry })
-  await broken.hosts.recover()
+  const broken = await anotherAgent({ hostEntry })
   const shard = aShard()
   await broken.prepare(shard)
   await broken.hosts.start(shard)
@@ -198,8 +195,7 @@ test('a door whose port is taken by another fails the shard with the reason', as
 })
 
 test('a data directory with a long name still has its sockets, in a folder of its own that goes away', async () => {
-  const long = anotherAgent({ dataDir: `${agent.dataDir}/${'x'.repeat(100)}` })
-  await long.hosts.recover()
+  const long = await anotherAgent({ dataDir: `${agent.dataDir}/${'x'.repeat(100)}` })
   const shard = aShard()
   await long.startReady(shard)
   const dir = socketDir(long.dataDir, process.getuid?.() ?? 0)

@@ -10,6 +10,7 @@ import type { Hosts, LocalShard, PreparedShard } from '../../../agent/hosts.ts'
 import { fakeRuntime } from '../../../agent/runtimes/fake/launch.ts'
 import type { Runtimes } from '../../../agent/runtimes/index.ts'
 import type { HostsOptions } from '../../../agent/shardhost/hosts.ts'
+import type { PortRange } from '../../../agent/ports.ts'
 import { PortPool } from '../../../agent/ports.ts'
 import { openHosts } from '../../../agent/shardhost/hosts.ts'
 import { API_VERSION } from '../../../src/api/meta.ts'
@@ -17,6 +18,7 @@ import type { Shard, ShardSpec } from '../../../src/api/shard.ts'
 import { shardName } from '../../../src/api/shard.ts'
 import { systemClock, systemRandom } from '../../../src/lib/clock.ts'
 import { silentLogger } from '../../../src/lib/log.ts'
+import { claimPorts } from '../../support/ports.ts'
 
 const WAIT_MS = 30_000
 const root = resolve(import.meta.dirname, '../../..')
@@ -41,16 +43,14 @@ function isBuilt(): boolean {
   )
 }
 
-/** Ranges of their own: two files of this folder may run beside each other, and agents of one test do. */
-let nextFirstPort = 22_000 + 2_000 * Number(process.env['VITEST_POOL_ID'] ?? 1)
-
 export class TestAgent {
   readonly dataDir: string
   readonly #options: Omit<HostsOptions, 'ports'>
-  readonly #range = { first: nextFirstPort, last: nextFirstPort + 49 }
+  readonly #range: PortRange
   hosts: Hosts
 
-  constructor(options: Partial<HostsOptions> = {}) {
+  private constructor(range: PortRange, options: Partial<HostsOptions>) {
+    this.#range = range
     this.dataDir = options.dataDir ?? mkdtempSync(join(tmpdir(), 'mctl-hosts-'))
     this.#options = {
       dataDir: this.dataDir,
@@ -62,8 +62,13 @@ export class TestAgent {
       ...(entries === undefined ? {} : { hostEntry: entries.host }),
       ...options,
     }
-    nextFirstPort += 50
     this.hosts = openHosts({ ...this.#options, ports: this.#ports() })
+  }
+
+  static async start(options: Partial<HostsOptions> = {}): Promise<TestAgent> {
+    const agent = new TestAgent(await claimPorts(), options)
+    await agent.hosts.recover()
+    return agent
   }
 
   #ports(): PortPool {

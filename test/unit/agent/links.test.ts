@@ -45,7 +45,8 @@ const doors: OpenDoor[] = []
 const folders: string[] = []
 afterEach(async () => {
   await Promise.all(doors.splice(0).map((door) => door.close()))
-  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true })
+  // The other end of a measurement may still put its files away.
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true, maxRetries: 10 })
 })
 async function openDoor(isServing = false, bench?: LinkBench): Promise<number> {
   const door = await openMeasuringDoor({
