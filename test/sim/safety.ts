@@ -55,6 +55,7 @@ export function watchSafety(cluster: SimCluster, acknowledged: Acknowledged, wit
     found([
       ...worldFindings(store.snapshot()),
       ...history.findingsAtStart(store.snapshot()),
+      ...rollouts.findings(store.snapshot()),
       ...acknowledged.findings(),
     ])
     follow(store)
