@@ -43,7 +43,8 @@ const machine = (platform: 'darwin' | 'linux'): Machine => ({
       pmset: 'AC Power:\n sleep                0\n autorestart          1\n',
     }),
   installEngine: () => Promise.resolve(0),
-  run: () => Promise.resolve({ code: 0, output: '' }),
+  // What was stopped is gone at once: `print` does not find it.
+  run: (argv) => Promise.resolve({ code: argv.includes('print') ? 113 : 0, output: '' }),
   exists: (path) => path.endsWith('.plist') || mac.doors.record.read() !== undefined,
   write: (path, text) => Promise.resolve(void written.set(path, text)),
   remove: () => Promise.resolve(),
