@@ -363,7 +363,12 @@ describe.skipIf(obstacle !== undefined)('files of a model between machines', () 
     const own = ['--cert', join(dir, 'guest.pem'), ...named(holder, `${door?.address}:${door?.port}`)]
     const knock = async () =>
       (await lab.run('client', ['curl', '-sk', '-m', '5', '-w', ' %{http_code}', ...own, url])).stdout
-    await until(async () => (await knock()) === ' 404', 20_000, 'the guest may ask')
+    const maySay = async () => {
+      const said = await knock()
+      if (said !== ' 404') throw new Error(`the door says ${JSON.stringify(said)}`)
+      return true
+    }
+    await until(maySay, 60_000, 'the guest may ask')
     await guest.end('SIGTERM')
     // A Ready node is not deleted: its silence has to be noticed first.
     await until(async () => (await mctl('delete', 'node', 'guest')).code === 0, 60_000, 'the guest is deleted')
