@@ -4,53 +4,42 @@
  */
 import { mkdirSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import { shapeOfModel } from '../src/api/modelfiles/shape.ts'
 import { every, systemClock, systemRandom } from '../src/lib/clock.ts'
 import { OpError, isOpError, messageOf } from '../src/lib/errors.ts'
 import type { Logger } from '../src/lib/log.ts'
-import { connect } from '../src/rpc/grpcclient.ts'
-import type { Client } from '../src/rpc/messages.ts'
-import { swappable } from '../src/rpc/swap.ts'
 import type { DirectoryLock } from '../src/store/lock.ts'
 import { lockDirectory } from '../src/store/lock.ts'
 import { STOP_AFTER_FAILURE } from './actions.ts'
 import type { StopHow } from './agent.ts'
 import { Agent } from './agent.ts'
-import type { Credentials, ToldTrust } from './credentials.ts'
-import {
-  FreshCredentials,
-  addressTowards,
-  credentialsFile,
-  isOutdatedBy,
-  joinCluster,
-  readCredentials,
-  trustsOf,
-} from './credentials.ts'
-import type { HubOptions } from './fetch/hub.ts'
-import type { FetchDoors } from './fetch/doors.ts'
-import { openDoor } from './fetch/door.ts'
-import { Members } from './members.ts'
-import { checkEndpoint, hubRequests, peerDoors } from './fetch/hub.ts'
-import { FILES_AT_ONCE, ModelFetcher } from './fetch/fetcher.ts'
-import { threadedTransfers } from './fetch/transfer/threads.ts'
-import { openLinks } from './links/open.ts'
-import { DiskShelf } from './models.ts'
 import { keepAwake } from './awake.ts'
-import type { EngineReport } from './nodestatus.ts'
-import { machineDoors } from './observe/doors.ts'
+import type { ToldTrust } from './credentials.ts'
+import { trustsOf } from './credentials.ts'
+import type { FetchDoors } from './fetch/doors.ts'
+import type { HubOptions } from './fetch/hub.ts'
+import type { Models } from './fetch/open.ts'
+import { openModels } from './fetch/open.ts'
 import { Firewall } from './firewall.ts'
-import type { Observe } from './observe/facts.ts'
-import { createObserver } from './observe/index.ts'
-import { loopbackPorts, networksOf, portObserver, systemInterfaces } from './observe/ports.ts'
+import type { Hosts } from './hosts.ts'
+import type { Links } from './links/open.ts'
+import { openLinks } from './links/open.ts'
+import { Members } from './members.ts'
+import type { Membership } from './membership.ts'
+import { membership, ownCredentials } from './membership.ts'
+import { machineDoors } from './observe/doors.ts'
+import type { ThisMachine } from './observe/machine.ts'
+import { thisMachine } from './observe/machine.ts'
+import { systemInterfaces } from './observe/ports.ts'
 import type { Simulation } from './observe/simulate.ts'
-import { parseSimulation, reportAs } from './observe/simulate.ts'
+import { parseSimulation } from './observe/simulate.ts'
+import type { PortRange } from './ports.ts'
 import { PortPool, checkPortRange, defaultPortRange, ephemeralRange, parsePortRange } from './ports.ts'
 import { sharedTurn } from './pressureturn.ts'
 import { fileRecord } from './record.ts'
-import type { Runtimes } from './runtimes/index.ts'
-import { probeEngines, runtimesOf } from './runtimes/index.ts'
+import { runtimesOf } from './runtimes/index.ts'
 import { openHosts } from './shardhost/hosts.ts'
 import { notAsked } from './thunderbolt/condition.ts'
+import type { ThunderboltKeeper } from './thunderbolt/keeper.ts'
 import { checkKeeping, thunderboltKeeper } from './thunderbolt/real.ts'
 
 export interface RunAgentOptions {
@@ -91,16 +80,13 @@ export interface RunAgentOptions {
 /** What the firewall did not take is told to it again after so long. */
 const FIREWALL_AGAIN_MS = 60_000
 
-/** IPv4 address under which this node's shards listen while the cluster has no identities. */
-const LOOPBACK = '127.0.0.1'
-
 /**
  * Runs one agent to its end. Resolves with the exit code: 0 when it was stopped, 1 when the server refuses it (the log
  * says why). Rejects with OpError Invalid for options that make no sense, Unavailable when another agent has the data
  * directory.
  */
 export async function runAgent(options: RunAgentOptions): Promise<number> {
-  const { name, dataDir, log } = options
+  const { dataDir } = options
   const simulation = options.simulate === undefined ? undefined : parseSimulation(options.simulate)
   const portRange = options.portRange === undefined ? defaultPortRange : parsePortRange(options.portRange)
   checkPortRange(portRange, ephemeralRange(process.platform, portRangeOfKernel()))
@@ -109,200 +95,158 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
   const lock = lockFolder(dataDir)
   const over = new AbortController()
   try {
-    const joined = await membership(options, over.signal)
+    const signal = AbortSignal.any([options.signal, over.signal])
+    const joined = await membership({ ...options, ...timeAndChance, signal })
     if (joined === undefined) return 0
-    const { client, address, credentialsFile, identity } = joined
-    const runtimes = runtimesOf({
-      userDataDir: options.userDataDir,
-      platform: process.platform,
-      ...(options.llamaCppDir === undefined ? {} : { folder: options.llamaCppDir }),
-      ...(options.searchPath === undefined ? {} : { searchPath: options.searchPath }),
-    })
-    const machine = machineOf(options, runtimes, simulation, credentialsFile === undefined)
-    const { bootId } = await machine.observe({ pids: [], loadedBytes: 0 })
-    const ports = new PortPool({ range: portRange, dataDir, clock: systemClock })
-    const hostDoors = { dataDir, address, credentialsFile, ports, bootId, runtimes, clock: systemClock, log }
-    const shelf = new DiskShelf({
-      modelsDir: options.modelsDir,
-      bootId,
-      cacheFile: join(dataDir, 'digests.json'),
-      shapeOf: shapeOfModel,
-      clock: systemClock,
-      log,
-    })
     // What the fetcher asks for comes over the session of the agent, which has the fetcher.
     const late: { agent?: Agent } = {}
-    const peersOf: FetchDoors['peersOf'] = (model) => late.agent?.peersOf(model) ?? Promise.resolve([])
-    const fetcher =
-      options.hub === undefined
-        ? undefined
-        : fetcherOf(options, { hub: options.hub, shelf, bootId, peersOf, credentialsFile })
-    const members = new Members()
-    const door =
-      fetcher && (await openDoor({ ...options, address, credentialsFile, bootId, claims: fetcher.claims, members }))
-    const firewall = new Firewall({ platform: process.platform, dataDir, log })
-    const guarded = credentialsFile === undefined ? {} : { firewall }
-    const thunderbolt =
-      options.configureThunderbolt === true
-        ? thunderboltKeeper({ ...options, client, address, isJoined: credentialsFile !== undefined, firewall })
-        : undefined
-    const hosts = openHosts({ ...hostDoors, ...guarded })
-    const isServing = () => hosts.list().some(({ state }) => state !== undefined && state.phase !== 'Exited')
-    const credentials = credentialsFile === undefined ? undefined : () => credentialsOf(dataDir)
-    const shared = { dataDir, credentialsFile, isServing, members, clock: systemClock, random: systemRandom, log }
-    // A laboratory node has no links of its own.
-    const links =
-      simulation !== undefined
-        ? undefined
-        : await openLinks({
-            ...shared,
-            ...guarded,
-            ports,
-            launch: runtimes.mlx?.linkBench,
-            credentials,
-            ownAddresses,
-            platform: process.platform,
-          })
-    const agent = new Agent(
-      {
-        client,
-        hosts,
-        models: shelf,
-        ...(fetcher === undefined ? {} : { fetcher }),
-        onMembers: (list) => members.set(list),
-        ...(identity && {
-          trusts: () => trustsOf(identity.fresh.current),
-          onTrust: (trust: ToldTrust) => identity.fresh.tell(trust),
-          strangerAt: () => identity.fresh.strangerAt(),
-        }),
-        observe: machine.observe,
-        probeEngines: machine.probe,
-        ...(links === undefined ? {} : { measureLink: links.measure, onShards: links.onShards }),
-        conditions: () => [
-          ...(credentialsFile === undefined ? [] : [firewall.condition()]),
-          ...(thunderbolt === undefined ? [] : [thunderbolt.condition()]),
-          ...(thunderbolt === undefined && process.platform === 'darwin' ? [notAsked] : []),
-        ],
-        record: fileRecord(dataDir),
-        pressureTurn: sharedTurn(join(options.userDataDir, 'pressure'), systemClock),
-        clock: systemClock,
-        random: systemRandom,
-        log,
-      },
-      {
-        nodeName: name,
-        agentVersion: options.agentVersion,
-        address,
-        ...(door === undefined ? {} : { modelsDoor: door }),
-        ...(links === undefined ? {} : { linksDoor: { address, port: links.door.port } }),
-        ...(options.labels === undefined ? {} : { labels: options.labels }),
-      },
-    )
-    late.agent = agent
-    identity?.keep(() => agent.reconnect())
-    listen(agent, options)
-    const awake = keepAwake({ platform: process.platform, clock: systemClock, signal: over.signal, busy: isServing })
-    const scanning = shelf.run(over.signal)
-    const keeping = thunderbolt?.run(over.signal)
-    void every(systemClock, FIREWALL_AGAIN_MS, over.signal, () => firewall.again())
-    const end = await agent.run()
-    over.abort()
-    await Promise.all([scanning, awake, keeping])
-    await Promise.all([door?.close(), links?.door.close()])
-    client.close()
-    return end.kind === 'Stopped' ? 0 : 1
+    const peersOf: PeersOf = (model) => late.agent?.peersOf(model) ?? Promise.resolve([])
+    const parts = await openParts(options, { joined, simulation, portRange, peersOf })
+    late.agent = agentOf(options, parts)
+    return await serve(late.agent, options, parts, over)
   } finally {
     over.abort()
     lock.release()
   }
 }
 
-interface Membership {
-  readonly client: Client
-  /** Under which the gateway and the other ranks reach this node. */
-  readonly address: string
-  /** Absent: the cluster has no identities, as far as this agent knows. */
-  readonly credentialsFile?: string
-  readonly identity?: {
-    readonly fresh: FreshCredentials
-    /** Renews from now on, and tells when the client calls as somebody new. */
-    readonly keep: (onFresh: () => void) => void
+const timeAndChance = { clock: systemClock, random: systemRandom }
+type PeersOf = NonNullable<FetchDoors['peersOf']>
+
+interface Given {
+  readonly joined: Membership
+  readonly simulation: Simulation | undefined
+  readonly portRange: PortRange
+  readonly peersOf: PeersOf
+}
+
+/** What an agent works with on its machine. */
+interface Parts {
+  readonly joined: Membership
+  readonly machine: ThisMachine
+  readonly members: Members
+  readonly models: Models
+  readonly hosts: Hosts
+  /** An engine is loading or loaded here. */
+  readonly isServing: () => boolean
+  readonly firewall: Firewall
+  /** Absent: a laboratory node, which has no links of its own. */
+  readonly links?: Links
+  readonly thunderbolt?: ThunderboltKeeper
+}
+
+/** In the order in which they need each other. Nothing runs yet but the doors for other nodes. */
+async function openParts(options: RunAgentOptions, given: Given): Promise<Parts> {
+  const { joined, simulation, portRange, peersOf } = given
+  const { dataDir, modelsDir, log } = options
+  const { platform } = process
+  const { address, credentialsFile } = joined
+  const isJoined = credentialsFile !== undefined
+  const credentials = isJoined ? () => ownCredentials(dataDir) : undefined
+  const folder = options.llamaCppDir === undefined ? {} : { folder: options.llamaCppDir }
+  const runtimes = runtimesOf({ ...options, ...folder, platform })
+  const machine = thisMachine({
+    ...options,
+    platform,
+    runtimes,
+    simulation,
+    loopbackOnly: !isJoined,
+    clock: systemClock,
+  })
+  const { bootId } = await machine.observe({ pids: [], loadedBytes: 0 })
+  const members = new Members()
+  const shared = { dataDir, address, credentialsFile, credentials, members, ...timeAndChance, log }
+  const lock = (dir: string) => lockModel(modelsDir, dir)
+  const { hub } = options
+  const files = { name: options.name, modelsDir, hub, bootId, peersOf, lock, volume: machineDoors.volume }
+  const models = await openModels({ ...shared, ...files })
+  const firewall = new Firewall({ platform, dataDir, log })
+  const thunderbolt =
+    options.configureThunderbolt === true
+      ? thunderboltKeeper({ ...options, client: joined.client, address, isJoined, firewall })
+      : undefined
+  const ports = new PortPool({ range: portRange, dataDir, clock: systemClock })
+  const guarded = { ...shared, ports, ...(isJoined ? { firewall } : {}) }
+  const hosts = openHosts({ ...guarded, bootId, runtimes })
+  const isServing = () => hosts.list().some(({ state }) => state !== undefined && state.phase !== 'Exited')
+  const launch = runtimes.mlx?.linkBench
+  const links =
+    simulation === undefined ? await openLinks({ ...guarded, isServing, launch, ownAddresses, platform }) : undefined
+  return {
+    joined,
+    machine,
+    members,
+    models,
+    hosts,
+    isServing,
+    firewall,
+    ...(links === undefined ? {} : { links }),
+    ...(thunderbolt === undefined ? {} : { thunderbolt }),
   }
 }
 
-/** Who we are to the server: by certificate where there is one or a token gets one, else as a neighbour on loopback. */
-async function membership(options: RunAgentOptions, over: AbortSignal): Promise<Membership | undefined> {
-  const { server, name: node, dataDir, token, labels = {}, log, signal } = options
-  const ended = AbortSignal.any([signal, over])
-  const doors = { dataDir, server, node, labels, clock: systemClock, random: systemRandom, log, signal: ended }
-  const kept = readCredentials(dataDir)
-  if (kept !== undefined && kept.node !== node)
-    throw new OpError(
-      'Invalid',
-      `start agent "${node}": ${dataDir} holds the credentials of node "${kept.node}". Give each node a --data-dir of its own`,
-    )
-  const standing = kept !== undefined && isOutdatedBy(kept, token) ? undefined : kept
-  const credentials = standing ?? (token === undefined ? undefined : await joinCluster(doors, token))
-  if (ended.aborted) return undefined
-  if (credentials === undefined) return { client: connect(server, { node }), address: LOOPBACK }
-  const connected = ({ authorityPem, certificatePem, keyPem }: Credentials) =>
-    connect(server, { tls: { authorityPem, own: { certificatePem, keyPem } } })
-  const client = swappable(connected(credentials))
-  const address = await addressTowards(doors, credentials)
-  const fresh = new FreshCredentials(doors, readCredentials(dataDir) ?? credentials)
-  const keep = (onFresh: () => void) =>
-    void fresh.keep((next) => {
-      client.swap(connected(next))
-      onFresh()
-    })
-  return { client, address, credentialsFile: credentialsFile(dataDir), identity: { fresh, keep } }
+function agentOf(options: RunAgentOptions, parts: Parts): Agent {
+  const { machine, models, members, hosts, links, joined } = parts
+  const { client, address, identity } = joined
+  const { name, dataDir, agentVersion, labels, log } = options
+  return new Agent(
+    {
+      client,
+      hosts,
+      models: models.shelf,
+      ...(models.fetcher === undefined ? {} : { fetcher: models.fetcher }),
+      onMembers: (list) => members.set(list),
+      ...(identity && {
+        trusts: () => trustsOf(identity.fresh.current),
+        onTrust: (trust: ToldTrust) => identity.fresh.tell(trust),
+        strangerAt: () => identity.fresh.strangerAt(),
+      }),
+      observe: machine.observe,
+      probeEngines: machine.probe,
+      ...(links === undefined ? {} : { measureLink: links.measure, onShards: links.onShards }),
+      conditions: () => conditionsOf(parts),
+      record: fileRecord(dataDir),
+      pressureTurn: sharedTurn(join(options.userDataDir, 'pressure'), systemClock),
+      ...timeAndChance,
+      log,
+    },
+    {
+      nodeName: name,
+      agentVersion,
+      address,
+      ...(models.door === undefined ? {} : { modelsDoor: models.door }),
+      ...(links === undefined ? {} : { linksDoor: { address, port: links.door.port } }),
+      ...(labels === undefined ? {} : { labels }),
+    },
+  )
 }
 
-interface FetchParts {
-  readonly hub: HubOptions
-  readonly shelf: DiskShelf
-  readonly bootId: string
-  readonly peersOf: FetchDoors['peersOf']
-  readonly credentialsFile: string | undefined
-}
+const conditionsOf = ({ joined, firewall, thunderbolt }: Parts) => [
+  ...(joined.credentialsFile === undefined ? [] : [firewall.condition()]),
+  ...(thunderbolt === undefined ? [] : [thunderbolt.condition()]),
+  ...(thunderbolt === undefined && process.platform === 'darwin' ? [notAsked] : []),
+]
 
-function fetcherOf(
-  { name, dataDir, modelsDir, log }: RunAgentOptions,
-  { hub, shelf, bootId, peersOf, credentialsFile }: FetchParts,
-): ModelFetcher {
-  const endpoint = checkEndpoint(hub.endpoint)
-  const fetcher = new ModelFetcher({
-    transfers: threadedTransfers({ clock: systemClock, threadsMax: FILES_AT_ONCE }),
-    request: hubRequests({ ...hub, endpoint }),
-    endpoint,
-    ...(peersOf === undefined ? {} : { peersOf }),
-    peers: { own: name, ...peerDoors(credentialsFile === undefined ? undefined : () => credentialsOf(dataDir)) },
-    modelsDir,
-    bootId,
-    volume: machineDoors.volume,
-    lock: (dir) => lockModel(modelsDir, dir),
-    clock: systemClock,
-    random: systemRandom,
-    log,
-  })
-  // What has come or gone, or is not needed any more, shows in the Node at once, not at the next scan.
-  let ended = ''
-  fetcher.onChange(() => {
-    const over = [...fetcher.states().values()].filter(({ kind }) => kind !== 'Fetching').length
-    const now = [over, ...fetcher.usedFolders()].join(' ')
-    if (now !== ended) void shelf.scan().catch((error) => log.warn('models scan failed', { error: messageOf(error) }))
-    ended = now
-  })
-  return fetcher
+/** To its end; `over` ends what runs beside it. */
+async function serve(agent: Agent, options: RunAgentOptions, parts: Parts, over: AbortController): Promise<number> {
+  const { joined, models, links, isServing, firewall, thunderbolt } = parts
+  joined.identity?.keep(() => agent.reconnect())
+  listen(agent, options)
+  const beside = [
+    keepAwake({ platform: process.platform, clock: systemClock, signal: over.signal, busy: isServing }),
+    models.shelf.run(over.signal),
+    ...(thunderbolt === undefined ? [] : [thunderbolt.run(over.signal)]),
+  ]
+  void every(systemClock, FIREWALL_AGAIN_MS, over.signal, () => firewall.again())
+  const end = await agent.run()
+  over.abort()
+  await Promise.all(beside)
+  await Promise.all([models.door?.close(), links?.door.close()])
+  joined.client.close()
+  return end.kind === 'Stopped' ? 0 : 1
 }
 
 const ownAddresses = () => Object.values(systemInterfaces()).flatMap((found) => found.map(({ address }) => address))
-
-function credentialsOf(dataDir: string): Credentials {
-  const credentials = readCredentials(dataDir)
-  if (credentials === undefined) throw new OpError('Unauthorized', `${dataDir} holds no credentials of this node`)
-  return credentials
-}
 
 /** The lock is beside the models, for a model's folder holds nothing but its files. */
 function lockModel(modelsDir: string, dir: string): DirectoryLock | undefined {
@@ -342,41 +286,6 @@ function listen(agent: Agent, { signal, stopShards, hurry, log }: RunAgentOption
 function on(signal: AbortSignal | undefined, run: () => void): void {
   if (signal?.aborted) run()
   else signal?.addEventListener('abort', run, { once: true })
-}
-
-/** Observation and probes belong together: the GPU limit is a fact of the machine that only an engine can tell. */
-function machineOf(
-  options: RunAgentOptions,
-  runtimes: Runtimes,
-  simulation: Simulation | undefined,
-  loopbackOnly: boolean,
-) {
-  let gpuMemoryBytes: number | undefined
-  const { platform } = process
-  const portDoors = { ...machineDoors, interfaces: systemInterfaces }
-  const ports = loopbackOnly ? loopbackPorts : portObserver({ platform, doors: portDoors, clock: systemClock })
-  const plain = createObserver({
-    platform,
-    doors: machineDoors,
-    dataDir: options.dataDir,
-    ports,
-    // Only Macs have cables whose addresses must keep out of them.
-    ...(platform === 'darwin' && !loopbackOnly ? { networks: () => networksOf(systemInterfaces()) } : {}),
-  })
-  const withGpu: Observe = async (own) => {
-    const facts = await plain(own)
-    return gpuMemoryBytes === undefined ? facts : { ...facts, gpuMemoryBytes }
-  }
-  const probe = async (known?: EngineReport): Promise<EngineReport> => {
-    const report = await probeEngines(runtimes, known)
-    gpuMemoryBytes = report.gpuMemoryBytes ?? gpuMemoryBytes
-    return report
-  }
-  const how = {
-    ...(simulation === undefined ? {} : { simulation }),
-    ...(options.share === undefined ? {} : { shares: options.share }),
-  }
-  return { observe: reportAs(withGpu, how), probe }
 }
 
 function portRangeOfKernel(): string | undefined {
