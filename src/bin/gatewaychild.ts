@@ -12,7 +12,7 @@ import { nodeArgv } from '../lib/nodeargv.ts'
 import { isAlive, signalProcess } from '../lib/process.ts'
 import type { GatewayRecord } from './gatewayrecord.ts'
 import type { TlsFiles } from './gatewaytls.ts'
-import { gatewayRecordFile, readGatewayRecord, removeGatewayRecord } from './gatewayrecord.ts'
+import { gatewayRecordFile, gatewayUrlOf, readGatewayRecord, removeGatewayRecord } from './gatewayrecord.ts'
 
 export interface GatewayChildOptions {
   readonly dataDir: string
@@ -31,7 +31,34 @@ const STOP_TIMEOUT_MS = 15_000
 const POLL_MS = 25
 const LOOK_MS = 1_000
 
-export async function startOrAdoptGateway(options: GatewayChildOptions): Promise<GatewayRecord> {
+/** The one gateway of a server, to its planned end. */
+export class GatewayBeside {
+  #record: GatewayRecord | undefined
+  #kept: Promise<void> = Promise.resolve()
+
+  /** Where clients reach it; undefined until it was started. */
+  url(): string | undefined {
+    return this.#record && gatewayUrlOf(this.#record)
+  }
+
+  /**
+   * Starts it, or adopts the one that a crashed server left. Until the signal aborts it is started anew when it dies:
+   * clients have this one address. Rejects with OpError Unavailable when it does not come up.
+   */
+  async start(options: GatewayChildOptions, signal: AbortSignal): Promise<void> {
+    const first = await startOrAdopt(options)
+    this.#record = first
+    this.#kept = keep(first, options, signal, (next) => (this.#record = next))
+  }
+
+  /** After the signal aborted. */
+  async stop(): Promise<void> {
+    await this.#kept
+    if (this.#record !== undefined) await stopGateway(this.#record)
+  }
+}
+
+async function startOrAdopt(options: GatewayChildOptions): Promise<GatewayRecord> {
   const file = gatewayRecordFile(options.dataDir)
   const old = readGatewayRecord(file)
   if (old !== undefined && isAlive(old.pid, old.startTime)) {
@@ -45,11 +72,8 @@ export async function startOrAdoptGateway(options: GatewayChildOptions): Promise
   return start(options, file)
 }
 
-/**
- * Starts the gateway anew when it dies, until the signal aborts: clients have this one address. `onGateway` is told of
- * each new one.
- */
-export async function keepGateway(
+/** `onGateway` is told of each new one. */
+async function keep(
   first: GatewayRecord,
   options: GatewayChildOptions,
   signal: AbortSignal,
@@ -60,7 +84,7 @@ export async function keepGateway(
     if (isAlive(record.pid, record.startTime)) return
     options.log.warn('gateway is gone and is started anew', { pid: record.pid, address: record.address })
     try {
-      record = await startOrAdoptGateway({ ...options, listen: record.address })
+      record = await startOrAdopt({ ...options, listen: record.address })
       onGateway(record)
     } catch (error) {
       options.log.error('gateway not started', { error: messageOf(error) })
