@@ -3,7 +3,7 @@
  * a small window, the same cancelling. With a `Link` the network's faults come in.
  */
 import type { Clock } from '../lib/clock.ts'
-import { OpError, isOpError, messageOf } from '../lib/errors.ts'
+import { AnsweredError, OpError, isOpError, messageOf } from '../lib/errors.ts'
 import type { Transport } from './client.ts'
 import { clientOn } from './client.ts'
 import type { Codec, ReplyOf, RequestOf, StreamCall, UnaryCall, Wire } from './codec.ts'
@@ -197,7 +197,7 @@ class Call {
 
   /** Why the call failed: the break, if there was one, for all else followed from it. */
   reason(error: unknown): OpError {
-    return asOpError(this.#broken === undefined ? error : this.#broken.error)
+    return this.#broken === undefined ? answered(asOpError(error)) : asOpError(this.#broken.error)
   }
 
   end(): void {
@@ -247,6 +247,16 @@ async function answer<Request, Reply>(
 
 function asOpError(error: unknown): OpError {
   return isOpError(error) ? error : new OpError('Internal', `internal error: ${messageOf(error)}`, { cause: error })
+}
+
+/** As it comes out of the wire's trailer, but for its cause, which helps to find bugs. */
+function answered(error: OpError): AnsweredError {
+  const { code, message, causes, retryAfterSeconds, cause } = error
+  return new AnsweredError(code, message, {
+    causes,
+    cause,
+    ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
+  })
 }
 
 /** The same limit as on the wire; only byte fields can be that large. */
