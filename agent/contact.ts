@@ -2,6 +2,7 @@
  * The agent's contact with its server: who we are to it, one session after the other with pauses between them, and its
  * clock as we reckon it. Losing contact is no reason to touch a shard.
  */
+import { setMaxListeners } from 'node:events'
 import type { BackoffPolicy } from '../src/lib/backoff.ts'
 import { backoffMs } from '../src/lib/backoff.ts'
 import type { Clock, Random } from '../src/lib/clock.ts'
@@ -119,6 +120,8 @@ export class ServerContact {
     let told = ''
     while (!signal.aborted) {
       const control = new AbortController()
+      // As many calls are under way as shards report, and each one listens.
+      setMaxListeners(0, control.signal)
       const abort = () => control.abort()
       signal.addEventListener('abort', abort, { once: true })
       const session = this.#newSession(control, () => (failures = 0))
