@@ -27,8 +27,8 @@ import { Members } from './members.ts'
 import type { Membership } from './membership.ts'
 import { membership, ownCredentials } from './membership.ts'
 import { machineDoors } from './observe/doors.ts'
-import type { ThisMachine } from './observe/machine.ts'
-import { thisMachine } from './observe/machine.ts'
+import type { MachineObserver } from './observe/machine.ts'
+import { machineObserver } from './observe/machine.ts'
 import { systemInterfaces } from './observe/ports.ts'
 import type { Simulation } from './observe/simulate.ts'
 import { parseSimulation } from './observe/simulate.ts'
@@ -123,7 +123,7 @@ interface Given {
 /** What an agent works with on its machine. */
 interface Parts {
   readonly joined: Membership
-  readonly machine: ThisMachine
+  readonly machine: MachineObserver
   readonly members: Members
   readonly models: Models
   readonly hosts: Hosts
@@ -145,7 +145,7 @@ async function openParts(options: RunAgentOptions, given: Given): Promise<Parts>
   const credentials = isJoined ? () => ownCredentials(dataDir) : undefined
   const folder = options.llamaCppDir === undefined ? {} : { folder: options.llamaCppDir }
   const runtimes = runtimesOf({ ...options, ...folder, platform })
-  const machine = thisMachine({
+  const machine = machineObserver({
     ...options,
     platform,
     runtimes,

@@ -1,7 +1,8 @@
 /** What an agent must not forget: the one cluster that it obeys, and who it is. A small file; the simulator keeps it in memory. */
-import { mkdir, open, readFile, rename } from 'node:fs/promises'
+import { mkdir, open, rename } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { OpError } from '../src/lib/errors.ts'
+import { textIfThere } from '../src/lib/textfile.ts'
 
 export interface Recorded {
   /** '' before the agent ever met a cluster. */
@@ -31,13 +32,8 @@ export function fileRecord(dataDir: string): AgentRecord {
   const path = join(dataDir, 'agent.json')
   return {
     async read() {
-      let text: string
-      try {
-        text = await readFile(path, 'utf8')
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { clusterUid: '', agentId: '' }
-        throw error
-      }
+      const text = textIfThere(path)
+      if (text === undefined) return { clusterUid: '', agentId: '' }
       const recorded = recordedIn(text)
       if (recorded === undefined)
         throw new OpError(

@@ -22,14 +22,14 @@ export interface MachineOptions {
   readonly clock: Clock
 }
 
-export interface ThisMachine {
+export interface MachineObserver {
   readonly observe: Observe
   /** `known`: only what was missing in it is asked for again. */
   readonly probe: (known?: EngineReport) => Promise<EngineReport>
 }
 
 /** Both belong together: the GPU's limit is a fact of the machine that only an engine can tell. */
-export function thisMachine(options: MachineOptions): ThisMachine {
+export function machineObserver(options: MachineOptions): MachineObserver {
   const { platform, dataDir, runtimes, simulation, share, loopbackOnly, clock } = options
   let gpuMemoryBytes: number | undefined
   const portDoors = { ...machineDoors, interfaces: systemInterfaces }

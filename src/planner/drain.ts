@@ -16,7 +16,7 @@ import { moveGroup, pendingOf, place, PRESSURE_RETRY_MS, refusedForPressure, unb
 import type { DeploymentScene } from './deployment.ts'
 import type { CurrentRevision } from './revisions.ts'
 import type { Hold } from './rollout.ts'
-import { bound, isForced, isGroupReady } from './rollout.ts'
+import { bound, isForced, isGroupReady, isOnDrained } from './rollout.ts'
 import { successorMessage } from './successor.ts'
 
 export interface DrainPlan {
@@ -44,7 +44,7 @@ export function planDrain(scene: DeploymentScene, current: CurrentRevision, livi
   }
   const soFar = () => ({ actions, report, groups: scene.groups.map((g) => told.get(g.metadata.uid) ?? g) })
   for (const group of living) {
-    const isHere = isOnDrained(scene, group)
+    const isHere = isOnDrained(scene.world, group.spec)
     if (!isHere && findCondition(group.status?.conditions, LEAVING) !== undefined) {
       const status = withoutLeaving(group)
       say(group, [setStatus(group, status)], status)
@@ -61,9 +61,6 @@ export function planDrain(scene: DeploymentScene, current: CurrentRevision, livi
   }
   return { ...soFar(), ...soonest(...waits) }
 }
-
-const isOnDrained = ({ world }: DeploymentScene, { spec }: ShardGroup): boolean =>
-  spec.members.some((m) => world.nodes.some((n) => n.metadata.name === m.node && n.spec.drain !== undefined))
 
 type Choice = { readonly step: Scheduling } | { readonly hold: Hold; readonly waitMs?: number }
 

@@ -63,6 +63,10 @@ export function pauseOf({ world, group }: GroupScene, next: NextEpoch): Hold | u
   return { reason: 'DeploymentPaused', message: 'the deployment is paused: the old revision serves on' }
 }
 
+/** A node of it is being drained. */
+export const isOnDrained = ({ nodes }: Pick<World, 'nodes'>, { members }: Pick<NextEpoch, 'members'>): boolean =>
+  nodes.some((n) => n.spec.drain !== undefined && members.some((m) => m.node === n.metadata.name))
+
 /** A drain that may cost replicas. */
 export const isForced = ({ nodes }: Pick<World, 'nodes'>, { spec }: ShardGroup): boolean =>
   nodes.some((n) => n.spec.drain?.force === true && spec.members.some((m) => m.node === n.metadata.name))

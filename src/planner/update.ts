@@ -4,7 +4,7 @@
  * than may be away. When it stops is decided later, in rollout.ts.
  */
 import type { Shard } from '../api/shard.ts'
-import type { NextEpoch, ShardGroup } from '../api/shardgroup.ts'
+import type { ShardGroup } from '../api/shardgroup.ts'
 import { withoutNext } from '../api/shardgroup.ts'
 import type { Scheduling } from './binding.ts'
 import { moveGroup, pendingOf, place, PRESSURE_RETRY_MS, refusedForPressure, unbind, withGroup } from './binding.ts'
@@ -14,7 +14,7 @@ import { sceneOf } from './groupscene.ts'
 import { counted } from '../lib/counted.ts'
 import type { Unplaceable } from './placement/types.ts'
 import type { CurrentRevision } from './revisions.ts'
-import { isGroupReady } from './rollout.ts'
+import { isGroupReady, isOnDrained } from './rollout.ts'
 import { takeBackSuccessor } from './successor.ts'
 
 /** undefined: there is nothing to update now. */
@@ -51,10 +51,8 @@ function isSuperseded({ world, deployment }: DeploymentScene, current: CurrentRe
   const { next, revision } = group.spec
   if (next === null || !isGroupReady(group)) return false
   const isOld = next.revision !== revision && next.revision !== current.number && !deployment.spec.paused
-  return isOld || world.nodes.some((n) => n.spec.drain !== undefined && isMember(next, n.metadata.name))
+  return isOld || isOnDrained(world, next)
 }
-
-const isMember = ({ members }: NextEpoch, node: string): boolean => members.some((m) => m.node === node)
 
 const surging = (living: readonly ShardGroup[]): number => living.filter((g) => g.spec.next?.startFirst === true).length
 
@@ -64,10 +62,10 @@ const surging = (living: readonly ShardGroup[]): number => living.filter((g) => 
  */
 function isHeldForEver({ world, deployment }: DeploymentScene, group: ShardGroup): boolean {
   const { strategy, maxUnavailable } = deployment.spec.update
-  const { next, revision, members } = group.spec
+  const { next, revision } = group.spec
   if (next === null || next.startFirst === true || maxUnavailable > 0 || !isGroupReady(group)) return false
   if (strategy === 'Recreate' && next.revision !== revision) return false
-  return !world.nodes.some((n) => n.spec.drain !== undefined && members.some((m) => m.node === n.metadata.name))
+  return !isOnDrained(world, group.spec)
 }
 
 function takeBack(scene: DeploymentScene, group: ShardGroup, why: string): Scheduling {

@@ -1,4 +1,4 @@
-/** `mctl agent install` brings the engine along: in which order, and what people read when that does not work. */
+/** `mctl agent install`: the engine comes along, a service that runs is started anew, and what people read when that does not work. */
 import { describe, expect, test } from 'vitest'
 import { thisMachine } from '../../../src/bin/machine.ts'
 import type { Cli } from '../../../src/cli/context.ts'
